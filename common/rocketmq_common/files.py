@@ -1,0 +1,257 @@
+"""The seam to the disk.
+
+Every byte that must survive goes through a `FileSystem`, so that tests can lose what was not synced, fail the n-th call or
+fill the disk. Only `RealFiles` calls the operating system. All calls block; whoever runs an event loop calls the slow ones
+(allocate, sync, unlink of large files) from an I/O thread.
+"""
+
+from __future__ import annotations
+
+import errno
+import mmap
+import os
+import secrets
+from pathlib import Path
+from typing import Protocol
+
+ZERO_BLOCK = bytes(1 << 20)
+
+
+class Mapping(Protocol):
+    """A file mapped whole for reading and writing."""
+
+    @property
+    def buffer(self) -> memoryview:
+        """The mapped bytes; slices stay valid until `close`."""
+        ...
+
+    def sync(self) -> None:
+        """Make every byte written so far durable (fdatasync). Raises OSError: what was written is then unknown."""
+        ...
+
+    def close(self) -> None:
+        """Unmap; postponed by the operating system while slices of `buffer` are still referenced."""
+        ...
+
+
+class FileSystem(Protocol):
+    """What stores and configuration managers ask of a disk."""
+
+    def map_file(self, path: Path, size: int, *, create: bool) -> Mapping:
+        """Map ``path`` of exactly ``size`` bytes. With ``create`` it is allocated in full and made durable first.
+
+        Raises OSError: ENOSPC when there is no room (nothing is left behind), EINVAL when an existing file has another size.
+        """
+        ...
+
+    def zero_fill(self, path: Path, size: int) -> None:
+        """Write zeros over the whole file, so that later overwrites need no metadata commit; durable on return."""
+        ...
+
+    def truncate_tail(self, path: Path, cut: int, size: int) -> None:
+        """Make bytes from ``cut`` to ``size`` zeros by cutting and allocating anew; durable on return."""
+        ...
+
+    def read(self, path: Path) -> bytes:
+        """The whole file; raises FileNotFoundError."""
+        ...
+
+    def replace(self, path: Path, data: bytes, *, backup: bool = True) -> None:
+        """Put ``data`` in place of the file atomically and durably; with ``backup`` the old content stays as ``.bak``."""
+        ...
+
+    def remove(self, path: Path) -> None:
+        """Remove a file and make that durable; a missing file is fine."""
+        ...
+
+    def remove_directory(self, path: Path) -> None:
+        """Remove an empty directory; a missing or non-empty one is left alone."""
+        ...
+
+    def make_directory(self, path: Path) -> None:
+        """Create a directory with its parents, durably; an existing one is fine."""
+        ...
+
+    def list(self, path: Path) -> list[Path]:
+        """Entries in name order; empty when the directory does not exist."""
+        ...
+
+    def size(self, path: Path) -> int:
+        """Bytes of a file; raises FileNotFoundError."""
+        ...
+
+    def modified_ms(self, path: Path) -> int:
+        """Modification time in ms since the epoch."""
+        ...
+
+    def sync_file(self, path: Path) -> None:
+        """fsync of content found on disk before it is trusted."""
+        ...
+
+    def usage(self, path: Path) -> tuple[int, int]:
+        """(total, available) bytes of the file system that holds ``path``."""
+        ...
+
+
+class RealFiles:
+    """The operating system's files."""
+
+    __slots__ = ()
+
+    def map_file(self, path: Path, size: int, *, create: bool) -> Mapping:
+        """See `FileSystem.map_file`."""
+        flags = os.O_RDWR | os.O_CLOEXEC | (os.O_CREAT if create else 0)
+        descriptor = os.open(path, flags, 0o644)
+        try:
+            found = os.fstat(descriptor).st_size
+            if create and found < size:
+                try:
+                    # Not ftruncate: a hole that cannot be filled later would be SIGBUS in the middle of an append.
+                    os.posix_fallocate(descriptor, 0, size)
+                except OSError:
+                    if found == 0:
+                        os.unlink(path)
+                    raise
+                os.fsync(descriptor)
+                _sync_directory(path.parent)
+            elif found != size:
+                raise OSError(errno.EINVAL, f"is {found} bytes, configured are {size}", str(path))
+            return _RealMapping(descriptor, size)
+        except BaseException:
+            os.close(descriptor)
+            raise
+
+    def zero_fill(self, path: Path, size: int) -> None:
+        """See `FileSystem.zero_fill`."""
+        descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+        try:
+            _write_zeros(descriptor, 0, size)
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+    def truncate_tail(self, path: Path, cut: int, size: int) -> None:
+        """See `FileSystem.truncate_tail`."""
+        descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+        try:
+            os.ftruncate(descriptor, cut)
+            os.fsync(descriptor)
+            if size > cut:
+                os.posix_fallocate(descriptor, 0, size)
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+    def read(self, path: Path) -> bytes:
+        """See `FileSystem.read`."""
+        return path.read_bytes()
+
+    def replace(self, path: Path, data: bytes, *, backup: bool = True) -> None:
+        """See `FileSystem.replace`."""
+        temporary = path.with_name(f"{path.name}.tmp.{secrets.token_hex(4)}")
+        try:
+            descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
+            try:
+                view = memoryview(data)
+                while view:
+                    view = view[os.write(descriptor, view) :]
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
+            if backup and path.exists():
+                # A hard link, not a rename: at no moment is there no file under the real name.
+                kept = path.with_name(f"{path.name}.bak")
+                link = path.with_name(f"{path.name}.bak.tmp.{secrets.token_hex(4)}")
+                os.link(path, link)
+                os.replace(link, kept)
+            os.replace(temporary, path)
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
+        _sync_directory(path.parent)
+
+    def remove(self, path: Path) -> None:
+        """See `FileSystem.remove`."""
+        try:
+            os.unlink(path)
+        except FileNotFoundError:
+            return
+        _sync_directory(path.parent)
+
+    def remove_directory(self, path: Path) -> None:
+        """See `FileSystem.remove_directory`."""
+        try:
+            os.rmdir(path)
+        except OSError as error:
+            if error.errno not in (errno.ENOENT, errno.ENOTEMPTY, errno.EEXIST):
+                raise
+
+    def make_directory(self, path: Path) -> None:
+        """See `FileSystem.make_directory`."""
+        missing = [p for p in (path, *path.parents) if not p.exists()]
+        path.mkdir(parents=True, exist_ok=True)
+        for made in reversed(missing):
+            _sync_directory(made.parent)
+
+    def list(self, path: Path) -> list[Path]:
+        """See `FileSystem.list`."""
+        try:
+            return sorted(path.iterdir())
+        except FileNotFoundError:
+            return []
+
+    def size(self, path: Path) -> int:
+        """See `FileSystem.size`."""
+        return path.stat().st_size
+
+    def modified_ms(self, path: Path) -> int:
+        """See `FileSystem.modified_ms`."""
+        return path.stat().st_mtime_ns // 1_000_000
+
+    def sync_file(self, path: Path) -> None:
+        """See `FileSystem.sync_file`."""
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+    def usage(self, path: Path) -> tuple[int, int]:
+        """See `FileSystem.usage`."""
+        status = os.statvfs(path)
+        return status.f_frsize * status.f_blocks, status.f_frsize * status.f_bavail
+
+
+class _RealMapping:
+    __slots__ = ("_descriptor", "_map", "buffer")
+
+    def __init__(self, descriptor: int, size: int) -> None:
+        self._map = mmap.mmap(descriptor, size, access=mmap.ACCESS_WRITE)
+        self._descriptor = descriptor
+        self.buffer = memoryview(self._map)
+
+    def sync(self) -> None:
+        os.fdatasync(self._descriptor)
+
+    def close(self) -> None:
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+            self._descriptor = -1
+        # Answers on their way out may still hold slices. Dropping our references unmaps when the last of them goes;
+        # mmap.close() would raise BufferError instead.
+        self.buffer = memoryview(b"")
+        del self._map
+
+
+def _write_zeros(descriptor: int, start: int, end: int) -> None:
+    position = start
+    while position < end:
+        position += os.pwrite(descriptor, ZERO_BLOCK[: min(len(ZERO_BLOCK), end - position)], position)
+
+
+def _sync_directory(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
