@@ -29,6 +29,14 @@ class Mapping(Protocol):
         """Make every byte written so far durable (fdatasync). Raises OSError: what was written is then unknown."""
         ...
 
+    def allocate(self, start: int, length: int) -> None:
+        """Give blocks to a range of a file mapped with ``allocated`` before it is first written. Raises OSError (ENOSPC)."""
+        ...
+
+    def zero(self, start: int, length: int) -> None:
+        """Write zeros over a range, durable on return, so that later overwrites there need no metadata commit."""
+        ...
+
     def close(self) -> None:
         """Unmap; postponed by the operating system while slices of `buffer` are still referenced."""
         ...
@@ -37,9 +45,11 @@ class Mapping(Protocol):
 class FileSystem(Protocol):
     """What stores and configuration managers ask of a disk."""
 
-    def map_file(self, path: Path, size: int, *, create: bool) -> Mapping:
+    def map_file(self, path: Path, size: int, *, create: bool, allocated: int | None = None) -> Mapping:
         """Map ``path`` of exactly ``size`` bytes. With ``create`` it is allocated in full and made durable first.
 
+        ``allocated`` gives blocks to that many first bytes only; the caller owes `Mapping.allocate` for the others, because
+        a store into a hole that cannot be filled is SIGBUS, not an exception.
         Raises OSError: ENOSPC when there is no room (nothing is left behind), EINVAL when an existing file has another size.
         """
         ...
@@ -98,7 +108,7 @@ class RealFiles:
 
     __slots__ = ()
 
-    def map_file(self, path: Path, size: int, *, create: bool) -> Mapping:
+    def map_file(self, path: Path, size: int, *, create: bool, allocated: int | None = None) -> Mapping:
         """See `FileSystem.map_file`."""
         flags = os.O_RDWR | os.O_CLOEXEC | (os.O_CREAT if create else 0)
         descriptor = os.open(path, flags, 0o644)
@@ -107,7 +117,11 @@ class RealFiles:
             if create and found < size:
                 try:
                     # Not ftruncate: a hole that cannot be filled later would be SIGBUS in the middle of an append.
-                    os.posix_fallocate(descriptor, 0, size)
+                    first = size if allocated is None else min(allocated, size)
+                    if first:
+                        os.posix_fallocate(descriptor, 0, first)
+                    if first < size:
+                        os.ftruncate(descriptor, size)
                 except OSError:
                     if found == 0:
                         os.unlink(path)
@@ -231,6 +245,13 @@ class _RealMapping:
         self.buffer = memoryview(self._map)
 
     def sync(self) -> None:
+        os.fdatasync(self._descriptor)
+
+    def allocate(self, start: int, length: int) -> None:
+        os.posix_fallocate(self._descriptor, start, length)
+
+    def zero(self, start: int, length: int) -> None:
+        _write_zeros(self._descriptor, start, start + length)
         os.fdatasync(self._descriptor)
 
     def close(self) -> None:
