@@ -1,0 +1,1 @@
+"""Tests on real processes: ours, Apache's, and other clients; golden vectors; performance."""

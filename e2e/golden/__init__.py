@@ -1,0 +1,1 @@
+"""Bytes and stores recorded from the classes and processes of Apache RocketMQ."""

@@ -1,0 +1,1 @@
+"""Our own processes on this machine: crashes, bad input, bad configuration."""
