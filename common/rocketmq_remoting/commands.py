@@ -46,9 +46,9 @@ class Command(msgspec.Struct, gc=False):
     language: str | None = "JAVA"
     remark: str | None = None
     ext: msgspec.Raw = msgspec.field(default=_EMPTY_EXT, name="extFields")
-    # The two names below cannot occur in a peer's JSON, so a peer cannot set them.
-    body: bytes = msgspec.field(default=b"", name="\0body")
-    received: float = msgspec.field(default=0.0, name="\0received")
+    # Set by the receiving connection; the odd wire names keep a peer from meaning them by accident.
+    body: bytes = msgspec.field(default=b"", name="<body>")
+    received: float = msgspec.field(default=0.0, name="<received>")
 
     @property
     def is_response(self) -> bool:
