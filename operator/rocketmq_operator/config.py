@@ -1,0 +1,75 @@
+"""broker.conf and namesrv.conf of a cluster, as Java properties text.
+
+What differs between the Pods of one StatefulSet (broker id, advertised addresses) is not here: it comes from the environment, so
+one ConfigMap serves a whole group. ``brokerRole`` says how a master acknowledges; a broker whose id is above 0 is a slave.
+"""
+
+from __future__ import annotations
+
+import hashlib
+
+from rocketmq_common.settings import format_java_properties
+from rocketmq_operator import names, ports
+from rocketmq_operator.model import Flush, Replication, RocketMQCluster
+
+CONFIG_DIRECTORY = "/etc/rocketmq"
+DATA_DIRECTORY = "/var/lib/rocketmq"
+BROKER_CONF = "broker.conf"
+NAMESRV_CONF = "namesrv.conf"
+
+# Changed at run time, so a new value must not restart anything: name-server scaling and replica counts.
+RUNTIME_KEYS = frozenset({"namesrvAddr", "totalReplicas", "inSyncReplicas", "minInSyncReplicas"})
+
+
+def namesrv_addresses(cluster: RocketMQCluster) -> list[str]:
+    """``host:port`` of each name server, by the stable address of its own Service."""
+    name = names.namesrv(cluster)
+    return [
+        f"{names.service_host(names.replica(name, index), cluster.namespace)}:{ports.NAMESRV_REMOTING.number}"
+        for index in range(cluster.spec.name_servers.replicas)
+    ]
+
+
+def namesrv_conf(cluster: RocketMQCluster) -> dict[str, str]:
+    """Keys of namesrv.conf: the operator's, then the user's in name order."""
+    return {
+        "listenPort": str(ports.NAMESRV_REMOTING.number),
+        "httpPort": str(ports.NAMESRV_HTTP.number),
+        "kvConfigPath": f"{DATA_DIRECTORY}/kvConfig.json",
+        "configStorePath": f"{DATA_DIRECTORY}/namesrv.properties",
+        **dict(sorted(cluster.spec.name_servers.config.items())),
+    }
+
+
+def broker_conf(cluster: RocketMQCluster, group: int) -> dict[str, str]:
+    """Keys of the broker.conf of one group: the operator's, then the user's in name order."""
+    brokers = cluster.spec.brokers
+    synchronous = brokers.replication is Replication.SYNC
+    return {
+        "brokerClusterName": cluster.name,
+        "brokerName": names.broker_group(cluster, group),
+        "brokerRole": "SYNC_MASTER" if synchronous else "ASYNC_MASTER",
+        "flushDiskType": "SYNC_FLUSH" if brokers.flush is Flush.SYNC else "ASYNC_FLUSH",
+        "namesrvAddr": ";".join(namesrv_addresses(cluster)),
+        "listenPort": str(ports.BROKER_REMOTING.number),
+        "haListenPort": str(ports.BROKER_HA.number),
+        "httpPort": str(ports.BROKER_HTTP.number),
+        "storePathRootDir": f"{DATA_DIRECTORY}/store",
+        "totalReplicas": str(brokers.replicas_per_group),
+        # Acks wait for every in-sync replica; the broker lowers the number as replicas fall behind, to the minimum at most.
+        "inSyncReplicas": str(brokers.replicas_per_group if synchronous else 1),
+        "minInSyncReplicas": str(brokers.min_in_sync_replicas),
+        "enableAutoInSyncReplicas": "true",
+        **dict(sorted(brokers.config.items())),
+    }
+
+
+def config_text(values: dict[str, str]) -> str:
+    """The file's text."""
+    return format_java_properties(values)
+
+
+def restart_hash(values: dict[str, str]) -> str:
+    """Changes exactly when a key changes that needs a restart; 16 hexadecimal digits."""
+    text = config_text({key: value for key, value in values.items() if key not in RUNTIME_KEYS})
+    return hashlib.sha256(text.encode()).hexdigest()[:16]

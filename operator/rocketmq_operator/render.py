@@ -1,0 +1,34 @@
+"""From a cluster to the objects that make it: pure, deterministic, in the order in which they are created.
+
+No clock, no randomness, no client: the same cluster gives the same manifests, so a converged cluster needs no write. Tests compare
+with reviewed files; the embedded runtime interprets the same manifests as processes.
+"""
+
+from __future__ import annotations
+
+from rocketmq_operator import names
+from rocketmq_operator.brokers import broker_group_manifests
+from rocketmq_operator.manifests import Manifest, manifest
+from rocketmq_operator.model import RocketMQCluster
+from rocketmq_operator.namesrv import namesrv_manifests
+
+# What is referred to comes before what refers to it; brokers retry registration, so they do not wait for name servers.
+CREATION_ORDER = ("ConfigMap", "ServiceAccount", "Service", "PodDisruptionBudget", "StatefulSet")
+
+
+def render(cluster: RocketMQCluster) -> list[Manifest]:
+    """Every object of a cluster in creation order."""
+    rendered = [_service_account(cluster), *namesrv_manifests(cluster)]
+    for group in range(cluster.spec.brokers.groups):
+        rendered.extend(broker_group_manifests(cluster, group))
+    return sorted(rendered, key=lambda m: CREATION_ORDER.index(m["kind"]))
+
+
+def _service_account(cluster: RocketMQCluster) -> Manifest:
+    return manifest(
+        cluster,
+        "v1",
+        "ServiceAccount",
+        names.service_account(cluster),
+        automountServiceAccountToken=False,
+    )
