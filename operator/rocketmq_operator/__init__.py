@@ -1,0 +1,1 @@
+"""The operator's pure core: RocketMQCluster documents, their validation, and the manifests rendered from them."""

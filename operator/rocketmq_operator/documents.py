@@ -19,6 +19,8 @@ from rocketmq_operator.structural import quote, unknown_fields, violations, with
 
 DOCUMENT_SIZE_MAX = 1536 * 1024  # bytes; what etcd accepts for one object
 DOCUMENT_COUNT_MAX = 100
+NODE_COUNT_MAX = 200_000  # values in one document, aliases counted as often as they are used
+DEPTH_MAX = 100
 
 _SUBDOMAIN = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*")
 _LABEL = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?")
@@ -61,11 +63,10 @@ def parse_documents(text: str, source: str = "<stdin>") -> list[Document]:
     documents: list[Document] = []
     for document in loaded:
         try:
+            _check_extent(document, source)
             documents.append(validate_object(document))
         except InvalidDocuments as invalid:
             problems += invalid.problems
-        except RecursionError:  # an alias that contains itself
-            problems.append(f"error parsing {source}: nested too deeply")
     for name in _repeated(documents):
         problems.append(f'rocketmqclusters.{GROUP} "{name}" already exists')
     if problems:
@@ -101,6 +102,24 @@ def validate_object(document: Any, old: dict[str, Any] | None = None) -> Documen
     if problems:
         raise InvalidDocuments([_refusal(document, problems)])
     return Document(defaulted, cluster_from_object(defaulted))
+
+
+def _check_extent(document: Any, source: str) -> None:
+    """Refuse what aliases blow up: a value that contains itself, or a few lines that stand for millions of nodes."""
+    level, count = [document], 0
+    for _ in range(DEPTH_MAX):
+        level = [
+            inner
+            for node in level
+            if isinstance(node, dict | list)
+            for inner in (node.values() if isinstance(node, dict) else node)
+        ]
+        count += len(level)
+        if count > NODE_COUNT_MAX:
+            raise InvalidDocuments([f"error parsing {source}: yaml: document contains excessive aliasing"])
+        if not level:
+            return
+    raise InvalidDocuments([f"error parsing {source}: yaml: exceeded max depth of {DEPTH_MAX}"])
 
 
 def _metadata_problems(metadata: Any) -> Iterator[str]:

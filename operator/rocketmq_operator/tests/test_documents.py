@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import itertools
+from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -27,7 +29,11 @@ def refusal(value: Any, old: Any = None) -> str:
 
 def test_one_field_is_a_valid_cluster() -> None:
     cluster = validate_object(MINIMAL).cluster
-    assert (cluster.name, cluster.namespace, cluster.spec.brokers.storage.size_bytes) == ("demo", "default", 2**30)
+    assert (cluster.name, cluster.namespace, cluster.spec.brokers.storage.size_bytes) == (
+        "demo",
+        "default",
+        Decimal(2**30),
+    )
 
 
 def test_missing_size_is_a_required_value() -> None:
@@ -208,7 +214,12 @@ def test_the_same_name_twice_is_refused() -> None:
         (
             "apiVersion: rocketmqkube.dev/v1alpha1\nkind: RocketMQCluster\nmetadata: {name: a}\n"
             "spec: {brokers: {storage: {size: 1Gi}, template: {spec: &y {a: *y}}}}\n",
-            "nested too deeply",
+            "exceeded max depth of 100",
+        ),
+        (
+            "a: &a [1, 1, 1, 1, 1, 1, 1, 1, 1, 1]\n"
+            + "".join(f"{b}: &{b} [{', '.join(['*' + a] * 10)}]\n" for a, b in itertools.pairwise("abcdefgh")),
+            "excessive aliasing",
         ),
     ],
 )

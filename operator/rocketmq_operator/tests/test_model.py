@@ -15,7 +15,7 @@ from rocketmq_operator.documents import validate_object
 from rocketmq_operator.model import ClusterSpec, RocketMQCluster, cluster_from_object
 from rocketmq_operator.structural import with_defaults
 
-MINIMAL = {
+MINIMAL: dict[str, Any] = {
     "apiVersion": "rocketmqkube.dev/v1alpha1",
     "kind": "RocketMQCluster",
     "metadata": {"name": "demo"},
