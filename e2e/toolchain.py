@@ -75,7 +75,7 @@ def apache_client_4() -> JavaPeer:
 
 def golden_recorder() -> JavaPeer:
     """Apache's 5.5.0 classes with the program that writes the golden vectors."""
-    return _java_peer("apache-5.5", "5.5.0", ("java/recorder",), ())
+    return _java_peer("apache-5.5", "5.5.0", ("java/src", "java/recorder"), ())
 
 
 def go_peer() -> Path:
