@@ -1,0 +1,1 @@
+"""The `rocketmq` command, the embedded runtime and the demonstration."""

@@ -10,6 +10,7 @@ from typing import Any
 import celpy
 import pytest
 from celpy import celtypes
+from celpy.adapter import json_to_cel
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -38,7 +39,7 @@ def _compare(left: Any, right: Any) -> celtypes.IntType:
     return celtypes.IntType((left > right) - (left < right))
 
 
-FUNCTIONS = {
+FUNCTIONS: Any = {
     "quantity": _quantity,
     "isGreaterThan": lambda left, right: celtypes.BoolType(left > right),
     "compareTo": _compare,
@@ -69,9 +70,9 @@ def cel_broken(document: Any, old: Any) -> set[tuple[tuple[str, ...], str]]:
             old_value = None if old_value is None else old_value.get(name)
         if value is None or ("oldSelf" in rule["rule"] and old_value is None):
             continue
-        scope = {"self": celpy.json_to_cel(value)}
+        scope = {"self": json_to_cel(value)}
         if "oldSelf" in rule["rule"]:
-            scope["oldSelf"] = celpy.json_to_cel(old_value)
+            scope["oldSelf"] = json_to_cel(old_value)
         if not PROGRAMS[rule["rule"]].evaluate(scope):
             broken.add((path, rule["message"]))
     return broken

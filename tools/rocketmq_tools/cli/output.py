@@ -1,0 +1,46 @@
+"""Printing data: JSON, YAML, or a table that stays plain text when nobody looks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import click
+
+from rocketmq_tools.cli.options import Globals
+
+
+def show(settings: Globals, data: Any, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
+    """Print ``data`` as JSON or YAML, or ``rows`` under ``columns``, as the user asked; ``data`` is plain dicts and lists."""
+    if settings.output == "json":
+        import msgspec
+
+        click.echo(msgspec.json.format(msgspec.json.encode(data), indent=2).decode())
+    elif settings.output == "yaml":
+        import yaml
+
+        click.echo(yaml.safe_dump(data, sort_keys=False, allow_unicode=True), nl=False)
+    else:
+        click.echo(table(columns, rows, bold=settings.color))
+
+
+def table(columns: Sequence[str], rows: Sequence[Sequence[Any]], *, bold: bool = False) -> str:
+    """Columns under their names, padded to the widest cell; numbers to the right."""
+    cells = [[_text(value) for value in row] for row in rows]
+    widths = [max([len(name), *(len(row[i]) for row in cells)]) for i, name in enumerate(columns)]
+    numeric = [bool(rows) and all(isinstance(row[i], int | float) for row in rows) for i in range(len(columns))]
+
+    def line(values: Sequence[str]) -> str:
+        padded = (v.rjust(w) if n else v.ljust(w) for v, w, n in zip(values, widths, numeric, strict=True))
+        return "  ".join(padded).rstrip()
+
+    head = line(columns)
+    return "\n".join([click.style(head, bold=True) if bold else head, *(line(row) for row in cells)])
+
+
+def _text(value: Any) -> str:
+    if value is None or value == "":
+        return "-"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return str(value)
