@@ -103,10 +103,10 @@ class _LenientReader:
                 key = ObjectKey(sorted(self._value(token, depth).items()))
             elif token.startswith('"'):
                 key = self._scalar(token)
-            elif token in "[],:":
-                raise JavaJsonError(f"{token!r} before character {self._position} cannot be a key")
-            else:
+            elif token.removeprefix("-").isdecimal():
                 key = token
+            else:
+                raise JavaJsonError(f"{token[:40]!r} before character {self._position} cannot be a key")
             if self._next() != ":":
                 raise JavaJsonError(f"':' expected before character {self._position}")
             result[key] = self._value(self._next(), depth)

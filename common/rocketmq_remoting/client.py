@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
+from time import monotonic
 
 from rocketmq_remoting.commands import Buffer, Command, Header
 from rocketmq_remoting.connection import Connection, Endpoint, Route
@@ -69,13 +70,15 @@ class RemotingClient(Endpoint):
         Raises RemotingConnectError or RemotingTimeout; connecting counts against ``timeout_ms``.
         """
         connection = self._by_address.get(address)
+        left_ms = timeout_ms
         if connection is None or connection.is_closed:
-            started = asyncio.get_running_loop().time()
+            started = monotonic()
             connection = await self.connect(address, timeout_ms=timeout_ms)
-            timeout_ms -= (asyncio.get_running_loop().time() - started) * 1000
-            if timeout_ms <= 0:
-                raise RemotingTimeout(address, code, 0)
-        return await connection.invoke(code, header, body, timeout_ms=timeout_ms)
+            left_ms -= (monotonic() - started) * 1000
+        try:
+            return await connection.invoke(code, header, body, timeout_ms=left_ms)
+        except RemotingTimeout:
+            raise RemotingTimeout(address, code, timeout_ms) from None
 
     async def invoke_oneway(
         self,

@@ -39,7 +39,7 @@ _EMPTY_EXT: Final = msgspec.Raw(b"{}")
 class Command(msgspec.Struct, gc=False):
     """One command as received. ``flag`` tells requests from responses and marks one-way requests."""
 
-    code: int
+    code: int = 0
     flag: int = 0
     opaque: int = 0
     version: int = 0

@@ -134,6 +134,7 @@ class Connection(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._loop = asyncio.get_running_loop()
         self._out: list[Buffer] = []
+        self._out_size = 0
         self._is_batching = False
         self._is_flush_scheduled = False
         self._in_flight = 0
@@ -297,29 +298,30 @@ class Connection(asyncio.Protocol):
     # -- inside ------------------------------------------------------------------------------------------------------
 
     def _take(self, frames: Iterator[Any], now: float) -> None:
-        """Dispatch frames until they end or a bound is reached; the rest waits in ``_backlog``."""
-        in_flight_max = self.endpoint.limits.in_flight_max
+        """Dispatch frames until they end or a bound is reached; the rest then waits in ``_backlog``."""
+        limits = self.endpoint.limits
         self._is_batching = True
+        self._backlog = None
         try:
             for frame in frames:
                 command = decode_command(frame)
                 command.received = now
                 if command.flag & 1:
                     self._take_response(command)
-                else:
-                    self._dispatch(command)
-                    if self._in_flight >= in_flight_max:
-                        self._backlog = frames
-                        break
-            else:
-                self._backlog = None
+                    continue
+                self._dispatch(command)
+                if self._out_size > limits.write_buffer_high:
+                    self._flush()
+                if self._in_flight >= limits.in_flight_max or self._is_paused_by_peer:
+                    self._backlog = frames
+                    break
         except FrameError as error:
             self.abort(str(error))
             return
         finally:
             self._is_batching = False
         self._flush()
-        if self._backlog is not None:
+        if self._backlog is not None or self._is_reading_paused:
             self._update_reading()
 
     def _dispatch(self, command: Command) -> None:
@@ -379,13 +381,17 @@ class Connection(asyncio.Protocol):
         self.endpoint.count(command.code, response.code, monotonic() - command.received, held)
         if command.flag & 2 or self.is_closed:
             return
-        self._out += encode_response(command.opaque, response)
+        buffers = encode_response(command.opaque, response)
+        self._out += buffers
+        for buffer in buffers:
+            self._out_size += len(buffer)
         if not self._is_batching and not self._is_flush_scheduled:
             self._is_flush_scheduled = True
             self._loop.call_soon(self._flush)
 
     def _send(self, buffers: Sequence[Buffer]) -> None:
         self._out += buffers
+        self._out_size += sum(map(len, buffers))
         if not self._is_batching and not self._is_flush_scheduled:
             # Calls made in one turn of the loop leave together.
             self._is_flush_scheduled = True
@@ -397,10 +403,12 @@ class Connection(asyncio.Protocol):
         if not out or self._transport is None or self.is_closed:
             return
         self._out = []
+        size = self._out_size
+        self._out_size = 0
         transport = self._transport
         if len(out) == 1:
             transport.write(out[0])
-        elif sum(map(len, out)) <= JOIN_MAX:
+        elif size <= JOIN_MAX:
             transport.write(b"".join(out))
         else:
             transport.writelines(out)
@@ -428,18 +436,14 @@ class Connection(asyncio.Protocol):
         return self._next_opaque
 
     def _update_reading(self) -> None:
-        """Read exactly when nothing is waiting: no unsent bytes beyond the mark, no frames beyond the in-flight bound."""
-        if self._transport is None or self.is_closed:
+        """Read exactly when nothing waits: no unsent bytes beyond the mark, no frames beyond the in-flight bound."""
+        if self._transport is None or self.is_closed or self._is_batching:
             return
-        if (
-            self._backlog is not None
-            and not self._is_paused_by_peer
-            and not self._is_batching
-            and self._in_flight < self.endpoint.limits.in_flight_max
-        ):
-            self._take(self._backlog, monotonic())
+        is_full = self._is_paused_by_peer or self._in_flight >= self.endpoint.limits.in_flight_max
+        if self._backlog is not None and not is_full:
+            self._take(self._backlog, monotonic())  # comes back here
             return
-        wanted = self._is_paused_by_peer or self._backlog is not None
+        wanted = is_full or self._backlog is not None
         if wanted and not self._is_reading_paused:
             self._is_reading_paused = True
             self._transport.pause_reading()

@@ -14,8 +14,8 @@ from rocketmq_common.properties import (
     remove_property,
 )
 
-names = st.text(st.characters(exclude_characters="\x01\x02", exclude_categories=("Cs",)), min_size=1, max_size=8)
-maps = st.dictionaries(names, names.filter(lambda v: True), max_size=6)
+names = st.text(st.characters(exclude_characters="\x01\x02", codec="utf-8"), min_size=1, max_size=8)
+maps = st.dictionaries(names, names, max_size=6)
 
 
 @given(maps)

@@ -27,7 +27,7 @@ JAVA_RECORD = bytes.fromhex(
 )
 
 hosts = st.sampled_from([pack_host("1.2.3.4", 5), pack_host("::1", 10911)])
-text = st.text(st.characters(exclude_categories=("Cs",)), max_size=40)
+text = st.text(st.characters(codec="utf-8"), max_size=40)
 messages = st.builds(
     StoredMessage,
     topic=st.text("abc%-_", min_size=1, max_size=200),
