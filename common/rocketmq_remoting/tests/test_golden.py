@@ -54,7 +54,7 @@ def test_binary_frames_are_written_as_java_reads_them(case: dict[str, Any]) -> N
 @pytest.mark.parametrize("case", [c for c in cases("headers") if "error" not in c.values[0]])
 def test_headers_that_java_accepts_are_accepted(case: dict[str, Any]) -> None:
     command = decode_command(Frame(0, case["header"].encode(), b""))
-    for name in ("code", "opaque", "flag", "version"):
+    for name in {"code", "opaque", "flag", "version"} & case.keys():
         assert getattr(command, name) == case[name], name
 
 
