@@ -136,8 +136,11 @@ class Driver:
         self._popen.stdout.close()
 
 
-def java_driver(peer: toolchain.JavaPeer, directory: Path, options: Sequence[str] = ()) -> Driver:
-    """Start the driver program on one of the Java clients, with everything that it writes under ``directory``."""
+def java_driver(peer: toolchain.JavaPeer, directory: Path, options: Sequence[str] = (), *, rebalance_interval_ms: int = 2000) -> Driver:
+    """Start the driver program on one of the Java clients, with everything that it writes under ``directory``.
+
+    The client's own ``rebalance_interval_ms`` is 20 000: a new retry topic would then be consumed only after that.
+    """
     command = [
         toolchain.tool("java"),
         *toolchain.JAVA_OPEN_OPTIONS,
@@ -145,6 +148,7 @@ def java_driver(peer: toolchain.JavaPeer, directory: Path, options: Sequence[str
         f"-Duser.home={directory}",
         f"-Drocketmq.client.localOffsetStoreDir={directory}/offsets",
         f"-Drocketmq.home.dir={directory}",
+        f"-Drocketmq.client.rebalance.waitInterval={rebalance_interval_ms}",
         *options,
         "-cp",
         peer.classpath,

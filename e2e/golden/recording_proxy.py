@@ -60,9 +60,13 @@ class RecordingProxy:
         while True:
             try:
                 near, _ = self._server.accept()
+            except OSError:
+                return  # closed
+            try:
                 far = socket.create_connection(self.target)
             except OSError:
-                return
+                near.close()  # the target does not listen yet: the caller sees a closed connection and tries again
+                continue
             number += 1
             self._connections += [near, far]
             self._spawn(self._pump, near, far, number, True)

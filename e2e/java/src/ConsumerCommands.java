@@ -36,7 +36,7 @@ final class ConsumerCommands implements Commands {
             synchronized (received) {
                 received.add(seen);
             }
-            return !failing || failures.merge(message.getKeys() == null ? message.getMsgId() : message.getKeys(), 1, Integer::sum) > failTimes;
+            return !failing || failures.merge(message.getMsgId(), 1, Integer::sum) > failTimes;
         }
     }
 
@@ -67,6 +67,7 @@ final class ConsumerCommands implements Commands {
         push.setNamesrvAddr(arguments.text("namesrv"));
         push.setInstanceName(arguments.text("name"));
         push.setVipChannelEnabled(arguments.flag("vip"));
+        push.setPollNameServerInterval((int) arguments.number("route_interval_ms", 1000));
         push.setConsumeFromWhere(ConsumeFromWhere.valueOf("CONSUME_FROM_" + arguments.text("from", "FIRST_OFFSET")));
         if (arguments.has("timestamp")) {
             push.setConsumeTimestamp(arguments.text("timestamp"));
