@@ -168,7 +168,7 @@ class Connection(asyncio.Protocol):
         if self._is_reading_paused:
             self._update_reading()
 
-    def notify(self, code: int, header: Header | Mapping[str, str] | None = None, body: Buffer = b"") -> None:
+    def notify(self, code: int, header: Header | Mapping[str, str] | bytes | None = None, body: Buffer = b"") -> None:
         """Send a one-way request; without effect once the connection is closed."""
         if not self.is_closed:
             self._send([encode_request(code, self._opaque(), header, body, oneway=True)])
@@ -190,13 +190,7 @@ class Connection(asyncio.Protocol):
         if len(self._pending) >= self.endpoint.limits.pending_calls_max:
             raise RemotingOverloaded(f"{len(self._pending)} requests to {self.remote} are unanswered")
         if not self._writable.is_set():
-            try:
-                async with asyncio.timeout(timeout_ms / 1000):
-                    await self._writable.wait()
-            except TimeoutError:
-                raise RemotingTimeout(self.remote, code, timeout_ms) from None
-            if self.is_closed:
-                raise RemotingConnectError(self.remote, self.close_reason)
+            await self.wait_writable(code, timeout_ms)
         opaque = self._opaque()
         future: asyncio.Future[Command] = self._loop.create_future()
         self._pending[opaque] = (future, code)
@@ -207,6 +201,19 @@ class Connection(asyncio.Protocol):
         finally:
             timer.cancel()
             self._pending.pop(opaque, None)
+
+    async def wait_writable(self, code: int, timeout_ms: float) -> None:
+        """Wait until the other side reads on; whoever sends many one-way requests (``code``) must, for nothing else slows it.
+
+        Raises RemotingTimeout, RemotingConnectError.
+        """
+        try:
+            async with asyncio.timeout(timeout_ms / 1000):
+                await self._writable.wait()
+        except TimeoutError:
+            raise RemotingTimeout(self.remote, code, timeout_ms) from None
+        if self.is_closed:
+            raise RemotingConnectError(self.remote, self.close_reason)
 
     def close(self, reason: str) -> None:
         """Close after sending what is already handed over; the reason goes to the log."""
