@@ -5,6 +5,7 @@ import java.util.List;
 import java.util.Map;
 import java.util.concurrent.CountDownLatch;
 import java.util.concurrent.TimeUnit;
+import org.apache.rocketmq.client.exception.MQClientException;
 import org.apache.rocketmq.client.producer.DefaultMQProducer;
 import org.apache.rocketmq.client.producer.SendCallback;
 import org.apache.rocketmq.client.producer.SendResult;
@@ -14,6 +15,8 @@ import org.apache.rocketmq.common.message.MessageQueue;
 
 /** Producers, and the queries that every client instance can make. */
 final class ProducerCommands implements Commands {
+    /** The client's own code for "the query finished, but nothing was found". */
+    private static final int NO_MESSAGE = 208;
     private final Map<String, DefaultMQProducer> producers = new HashMap<>();
 
     @Override
@@ -162,9 +165,15 @@ final class ProducerCommands implements Commands {
 
     private Object byKey(Arguments arguments) throws Exception {
         List<Object> out = new ArrayList<>();
-        for (MessageExt message : named(arguments).queryMessage(arguments.text("topic"), arguments.text("key"),
-            (int) arguments.number("count_max", 32), arguments.number("begin_ms", 0), arguments.number("end_ms", Long.MAX_VALUE)).getMessageList()) {
-            out.add(Messages.describe(message));
+        try {
+            for (MessageExt message : named(arguments).queryMessage(arguments.text("topic"), arguments.text("key"),
+                (int) arguments.number("count_max", 32), arguments.number("begin_ms", 0), arguments.number("end_ms", Long.MAX_VALUE)).getMessageList()) {
+                out.add(Messages.describe(message));
+            }
+        } catch (MQClientException failure) {
+            if (failure.getResponseCode() != NO_MESSAGE) {
+                throw failure;
+            }
         }
         return out;
     }
