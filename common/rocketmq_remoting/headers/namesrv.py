@@ -133,3 +133,13 @@ class NamespaceHeader(Header):
     """Code 219."""
 
     namespace: str
+
+
+class NotifyMinBrokerIdChangeRequestHeader(Header):
+    """Code 905, from a name server to the brokers of one name."""
+
+    min_broker_id: int | None = None
+    broker_name: str | None = None
+    min_broker_addr: str | None = None
+    offline_broker_addr: str | None = None
+    ha_broker_addr: str | None = None
