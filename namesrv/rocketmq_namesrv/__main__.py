@@ -38,7 +38,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.stdout.write(format_java_properties(namesrv_settings.as_properties(settings)))
         return 0
     for key in unknown:
-        logging.getLogger("rocketmq_namesrv").warning("%s: key %s is unknown and ignored", arguments.config_file or "--set", key)
+        logging.getLogger("rocketmq_namesrv").warning(
+            "%s: key %s is unknown and ignored", arguments.config_file or "--set", key
+        )
     try:
         with asyncio.Runner(loop_factory=_loop_factory()) as runner:
             runner.run(_run(settings, values))
