@@ -99,7 +99,7 @@ class FileSystem(Protocol):
         ...
 
     def usage(self, path: Path) -> tuple[int, int]:
-        """(total, available) bytes of the file system that holds ``path``."""
+        """(total, available) bytes that the file system of ``path`` has for this process; root's reserve is in neither."""
         ...
 
 
@@ -233,7 +233,8 @@ class RealFiles:
     def usage(self, path: Path) -> tuple[int, int]:
         """See `FileSystem.usage`."""
         status = os.statvfs(path)
-        return status.f_frsize * status.f_blocks, status.f_frsize * status.f_bavail
+        used = status.f_blocks - status.f_bfree
+        return status.f_frsize * (used + status.f_bavail), status.f_frsize * status.f_bavail
 
 
 class _RealMapping:

@@ -1,0 +1,399 @@
+"""The append: the hot path of the broker, one plain function on the one writer thread.
+
+A record is one pack, one checksum, one join and one slice assignment into the mapped segment. Where it may be read at once
+(ASYNC_FLUSH without replication bound) its queue entry is written in the same call; otherwise the dispatcher gets a note and does
+that when the bound has passed. Nothing is taken (queue offset, log space) before everything that can fail has succeeded.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections import deque
+from collections.abc import Callable
+from typing import Final
+from zlib import crc32
+
+import msgspec
+
+from rocketmq_common import sysflags
+from rocketmq_common.batches import BatchError, decode_batch
+from rocketmq_common.clock import Clock
+from rocketmq_common.properties import PROPERTIES_SIZE_MAX
+from rocketmq_common.records import BLANK_SIZE, CRC_MASK, HEAD_V4, HOST_FLAGS, MAGIC_V1, MAGIC_V2, head_for
+from rocketmq_store.commit_log import CommitLog
+from rocketmq_store.consume_queues import UNIT, QueueTable
+from rocketmq_store.dispatch import Dispatcher, PendingDispatch
+from rocketmq_store.positions import Positions
+from rocketmq_store.preparation import NO_ROOM_ERRNOS
+from rocketmq_store.settings import StoreSettings
+from rocketmq_store.statuses import AppendResult, BatchResult, PutStatus
+from rocketmq_store.tags import deliver_time_code, entry_code
+
+# Messages that wait for flush or replication before they are dispatched; further sends are answered "busy".
+PENDING_DISPATCH_COUNT_MAX: Final = 131_072
+RECORD_CRC_SIZE: Final = 20
+_RECORD_CRC_NAME: Final = b"__CRC32#\x01"
+_TRANSACTION_MASK: Final = sysflags.TRANSACTION_MASK
+_SHORT: Final = struct.Struct(">H")
+_PUT_OK: Final = PutStatus.PUT_OK
+_SIZES: Final = [n.to_bytes(2, "big") for n in range(1024)]
+
+
+class NewMessage(msgspec.Struct, gc=False):
+    """A message to store. ``properties`` is the encoded property string; ``born_host`` address and port as in records.
+
+    ``properties`` of a batch (`MessageStore.append_batch`) are added to those of each message; ``body`` is the batch body then.
+    """
+
+    topic: str
+    queue_id: int
+    body: bytes
+    properties: bytes = b""
+    flag: int = 0
+    sys_flag: int = 0
+    born_timestamp_ms: int = 0
+    born_host: bytes = b"\x7f\x00\x00\x01\x00\x00\x00\x00"
+    reconsume_times: int = 0
+    prepared_offset: int = 0
+
+
+class Appender:
+    """Writes records. `refusal` is what every append is answered while the store does not take messages."""
+
+    def __init__(
+        self,
+        log: CommitLog,
+        queues: QueueTable,
+        positions: Positions,
+        dispatcher: Dispatcher,
+        settings: StoreSettings,
+        clock: Clock,
+        store_host: bytes,
+        fatal: Callable[[BaseException], None],
+    ) -> None:
+        self._log = log
+        self._queues = queues
+        self._by_key = queues.by_key
+        self._positions = positions
+        self._dispatcher = dispatcher
+        self._pending: deque[PendingDispatch] = dispatcher.pending
+        self._settings = settings
+        self._fatal = fatal
+        self._now_ms = clock.now_ms
+        self._delay_levels_ms = settings.delay_level_ms()
+        self._index_pending = dispatcher.index.pending
+        self.set_store_host(store_host)
+        self.refusal: AppendResult | None = AppendResult(PutStatus.SERVICE_NOT_AVAILABLE, reason="store is not open")
+        self.put_count = 0
+        self.failed_count = 0
+
+    def set_store_host(self, store_host: bytes) -> None:
+        """Address and port that records name as theirs, packed as in records."""
+        self._store_host = store_host
+        self._store_flag = sysflags.STORE_HOST_V6 if len(store_host) == 20 else 0
+
+    def append(self, message: NewMessage) -> AppendResult:
+        """See `MessageStore.append`."""
+        refusal = self.refusal
+        if refusal is not None:
+            self.failed_count += 1
+            return refusal
+        body = message.body
+        properties = message.properties
+        settings = self._settings
+        queue_id = message.queue_id
+        queue = self._by_key.get((message.topic, queue_id))
+        if queue is None:
+            if queue_id < 0 or not self._queues.is_storable(message.topic):
+                return self._illegal(f"topic {message.topic!r}, queue {queue_id} cannot be stored")
+            queue = self._queues.create(message.topic, queue_id)
+        if len(body) > settings.message_size_max:
+            return self._illegal(f"body of {len(body)} bytes, maxMessageSize is {settings.message_size_max}")
+        properties_size = len(properties)
+        if settings.append_record_crc:
+            properties = self._room_for_record_crc(properties)
+            properties_size = len(properties) + RECORD_CRC_SIZE
+        if properties_size > PROPERTIES_SIZE_MAX:
+            self.failed_count += 1
+            return AppendResult(
+                PutStatus.PROPERTIES_SIZE_EXCEEDED,
+                reason=f"properties of {properties_size} bytes, {PROPERTIES_SIZE_MAX} at most",
+            )
+
+        born_host = message.born_host
+        sys_flag = message.sys_flag
+        is_plain = len(born_host) == 8 and not self._store_flag
+        if is_plain:
+            sys_flag &= ~HOST_FLAGS
+            head_size = 88
+            pack = HEAD_V4.pack
+        else:
+            sys_flag = sys_flag & ~HOST_FLAGS | self._store_flag
+            if len(born_host) == 20:
+                sys_flag |= sysflags.BORN_HOST_V6
+            head = head_for(sys_flag)
+            head_size = head.size
+            pack = head.pack
+        size = head_size + len(body) + len(queue.tail_part) + 2 + properties_size
+        log = self._log
+        positions = self._positions
+        if size > log.append_size_max:
+            return self._illegal(f"record of {size} bytes, this store takes {log.append_size_max}")
+
+        # Prepared and rolled back transactions stand in the log only: they have no queue offset.
+        transaction = sys_flag & _TRANSACTION_MASK
+        is_queued = transaction == 0 or transaction == 8
+        queue_offset = queue.next_offset if is_queued else 0
+        try:
+            if is_queued and queue_offset >= queue.reserved_end:
+                queue.reserve()
+            position = positions.written - log.base
+            if position + size + BLANK_SIZE > log.limit:
+                log.make_room(size)
+                position = positions.written - log.base
+        except OSError as error:
+            return self._no_room(error)
+        if len(self._pending) >= PENDING_DISPATCH_COUNT_MAX:
+            self.failed_count += 1
+            return AppendResult(
+                PutStatus.OS_PAGE_CACHE_BUSY,
+                reason=f"{PENDING_DISPATCH_COUNT_MAX} messages wait for flush or replication",
+            )
+
+        timestamp = self._now_ms()
+        if timestamp < positions.store_timestamp_ms:
+            timestamp = positions.store_timestamp_ms
+        else:
+            positions.store_timestamp_ms = timestamp
+        physical_offset = log.base + position
+        record = b"".join(
+            (
+                pack(
+                    size,
+                    MAGIC_V2 if queue.has_long_topic else MAGIC_V1,
+                    crc32(body) & CRC_MASK,
+                    queue_id,
+                    message.flag,
+                    queue_offset,
+                    physical_offset,
+                    sys_flag,
+                    message.born_timestamp_ms,
+                    born_host,
+                    timestamp,
+                    self._store_host,
+                    message.reconsume_times,
+                    message.prepared_offset,
+                    len(body),
+                ),
+                body,
+                queue.tail_part,
+                _SIZES[properties_size] if properties_size < 1024 else _SHORT.pack(properties_size),
+                properties,
+            )
+        )
+        if settings.append_record_crc:
+            record += record_crc(record)
+        log.view[position : position + size] = record
+        end_offset = physical_offset + size
+        positions.written = end_offset
+        self.put_count += 1
+
+        if is_queued:
+            queue.next_offset = queue_offset + 1
+            if queue.is_schedule:
+                tags_code = deliver_time_code(properties, timestamp, self._delay_levels_ms)
+            else:
+                tags_code = entry_code(properties)
+        else:
+            tags_code = 0
+        if positions.is_immediate and not self._pending:
+            positions.dispatched = end_offset
+            if is_queued:
+                UNIT.pack_into(queue.view, (queue_offset - queue.view_first) * 20, physical_offset, size, tags_code)
+                queue.end = queue_offset + 1
+                if not queue.is_dirty:
+                    self._queues.mark_dirty(queue)
+            if properties and transaction != 12:
+                self._index_pending.append((physical_offset, timestamp, queue.topic_hash, properties))
+                if len(self._index_pending) >= self._dispatcher.index_pending_max:
+                    self._dispatcher.build_index()
+            watcher = queue.watcher
+            if watcher is not None and is_queued:
+                watcher(queue, queue_offset, tags_code, timestamp, physical_offset)
+        else:
+            self._pending.append(
+                (
+                    queue,
+                    queue_offset if is_queued else -1,
+                    physical_offset,
+                    size,
+                    tags_code,
+                    timestamp,
+                    properties,
+                    transaction,
+                )
+            )
+            if positions.is_immediate:
+                self._dispatcher.advance()
+        return AppendResult(_PUT_OK, physical_offset, queue_offset, end_offset, timestamp)
+
+    def append_batch(self, message: NewMessage) -> BatchResult:
+        """See `MessageStore.append_batch`."""
+        refusal = self.refusal
+        if refusal is not None:
+            self.failed_count += 1
+            return BatchResult(refusal.status, reason=refusal.reason)
+        settings = self._settings
+        if len(message.body) > settings.message_size_max:
+            return _failed_batch(
+                self._illegal(f"batch of {len(message.body)} bytes, maxMessageSize is {settings.message_size_max}")
+            )
+        queue = self._by_key.get((message.topic, message.queue_id))
+        if queue is None:
+            if message.queue_id < 0 or not self._queues.is_storable(message.topic):
+                return _failed_batch(self._illegal(f"topic {message.topic!r} cannot be stored"))
+            queue = self._queues.create(message.topic, message.queue_id)
+        try:
+            entries = decode_batch(message.body)
+        except BatchError as error:
+            return _failed_batch(self._illegal(str(error)))
+        if not entries:
+            return _failed_batch(self._illegal("batch without messages"))
+
+        born_host = message.born_host
+        sys_flag = message.sys_flag & ~HOST_FLAGS & ~_TRANSACTION_MASK | self._store_flag
+        if len(born_host) == 20:
+            sys_flag |= sysflags.BORN_HOST_V6
+        head = head_for(sys_flag)
+        tail_part = queue.tail_part
+        fixed_size = head.size + len(tail_part) + 2
+        common_properties = message.properties
+        with_crc = settings.append_record_crc
+        all_properties: list[bytes] = []
+        total = 0
+        for _, body, properties in entries:
+            if common_properties:
+                properties = join_properties(properties, common_properties)
+            if with_crc:
+                properties = self._room_for_record_crc(properties)
+            properties_size = len(properties) + (RECORD_CRC_SIZE if with_crc else 0)
+            if properties_size > PROPERTIES_SIZE_MAX:
+                self.failed_count += 1
+                return BatchResult(
+                    PutStatus.PROPERTIES_SIZE_EXCEEDED,
+                    reason=f"properties of {properties_size} bytes, {PROPERTIES_SIZE_MAX} at most",
+                )
+            all_properties.append(properties)
+            total += fixed_size + len(body) + properties_size
+        log = self._log
+        positions = self._positions
+        if total > log.append_size_max:
+            return _failed_batch(self._illegal(f"batch takes {total} bytes, this store takes {log.append_size_max}"))
+        first_queue_offset = queue.next_offset
+        count = len(entries)
+        try:
+            queue.reserve_range(count)
+            position = positions.written - log.base
+            if position + total + BLANK_SIZE > log.limit:
+                log.make_room(total)
+                position = positions.written - log.base
+        except OSError as error:
+            return _failed_batch(self._no_room(error))
+        if len(self._pending) + count > PENDING_DISPATCH_COUNT_MAX:
+            self.failed_count += 1
+            return BatchResult(PutStatus.OS_PAGE_CACHE_BUSY, reason="messages wait for flush or replication")
+
+        timestamp = max(self._now_ms(), positions.store_timestamp_ms)
+        positions.store_timestamp_ms = timestamp
+        magic = MAGIC_V2 if queue.has_long_topic else MAGIC_V1
+        start_offset = physical_offset = log.base + position
+        queue_offset = first_queue_offset
+        queue_id = message.queue_id
+        born_timestamp = message.born_timestamp_ms
+        store_host = self._store_host
+        pack = head.pack
+        parts: list[bytes] = []
+        offsets: list[int] = []
+        notes: list[PendingDispatch] = []
+        for (flag, body, _), properties in zip(entries, all_properties, strict=True):
+            properties_size = len(properties) + (RECORD_CRC_SIZE if with_crc else 0)
+            size = fixed_size + len(body) + properties_size
+            record_parts = (
+                pack(
+                    size,
+                    magic,
+                    crc32(body) & CRC_MASK,
+                    queue_id,
+                    flag,
+                    queue_offset,
+                    physical_offset,
+                    sys_flag,
+                    born_timestamp,
+                    born_host,
+                    timestamp,
+                    store_host,
+                    message.reconsume_times,
+                    0,
+                    len(body),
+                ),
+                body,
+                tail_part,
+                _SIZES[properties_size] if properties_size < 1024 else _SHORT.pack(properties_size),
+                properties,
+            )
+            if with_crc:
+                record = b"".join(record_parts)
+                parts += (record, record_crc(record))
+            else:
+                parts += record_parts
+            if queue.is_schedule:
+                tags_code = deliver_time_code(properties, timestamp, self._delay_levels_ms)
+            else:
+                tags_code = entry_code(properties)
+            notes.append((queue, queue_offset, physical_offset, size, tags_code, timestamp, properties, 0))
+            offsets.append(physical_offset)
+            physical_offset += size
+            queue_offset += 1
+        log.view[position : position + total] = b"".join(parts)
+        positions.written = physical_offset
+        queue.next_offset = queue_offset
+        self.put_count += count
+        self._pending.extend(notes)
+        if positions.is_immediate:
+            self._dispatcher.advance()
+        assert physical_offset == start_offset + total
+        return BatchResult(_PUT_OK, offsets, first_queue_offset, physical_offset, timestamp)
+
+    def _illegal(self, reason: str) -> AppendResult:
+        self.failed_count += 1
+        return AppendResult(PutStatus.MESSAGE_ILLEGAL, reason=reason)
+
+    def _no_room(self, error: OSError) -> AppendResult:
+        self.failed_count += 1
+        if error.errno not in NO_ROOM_ERRNOS and not isinstance(error, TimeoutError):
+            self._fatal(error)
+            return AppendResult(PutStatus.UNKNOWN_ERROR, reason=f"disk failed: {error}")
+        return AppendResult(PutStatus.CREATE_MAPPED_FILE_FAILED, reason=f"no room for the next file: {error}")
+
+    @staticmethod
+    def _room_for_record_crc(properties: bytes) -> bytes:
+        start = properties.find(_RECORD_CRC_NAME)
+        if start == 0 or (start > 0 and properties[start - 1] == 2):
+            end = properties.find(b"\x02", start)
+            properties = properties[:start] + (properties[end + 1 :] if end >= 0 else b"")
+        return properties if not properties or properties[-1] == 2 else properties + b"\x02"
+
+
+def join_properties(own: bytes, common: bytes) -> bytes:
+    """The properties of a batch entry followed by those of the batch, with the separator that old clients leave out."""
+    return own + common if not own or own[-1] == 2 else own + b"\x02" + common
+
+
+def record_crc(record: bytes) -> bytes:
+    """The ``__CRC32#`` property that closes a record: ten digits, least significant first (CommitLog.setBatchSizeIfNeeded)."""
+    digits = f"{crc32(record) & CRC_MASK:010d}"[::-1]
+    return _RECORD_CRC_NAME + digits.encode() + b"\x02"
+
+
+def _failed_batch(result: AppendResult) -> BatchResult:
+    return BatchResult(result.status, reason=result.reason)

@@ -1,0 +1,103 @@
+"""Making stored messages visible: queue entry, then watcher, then a note for the index, in log order.
+
+With ASYNC_FLUSH the append does this itself. With SYNC_FLUSH or a replication bound the append leaves a note here, and
+`advance` works off the notes that have become readable.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+
+from rocketmq_store.consume_queues import ConsumeQueue, QueueTable
+from rocketmq_store.index import BUILD_BATCH_COUNT, PENDING_COUNT_MAX, Index
+from rocketmq_store.positions import Positions
+from rocketmq_store.preparation import NO_ROOM_ERRNOS
+
+# queue, queue offset (-1: not queued), physical offset, size, tags code, store timestamp ms, properties, transaction bits.
+PendingDispatch = tuple[ConsumeQueue, int, int, int, int, int, bytes, int]
+
+
+class Dispatcher:
+    """Used by the writer thread only."""
+
+    def __init__(
+        self,
+        queues: QueueTable,
+        index: Index,
+        positions: Positions,
+        *,
+        index_enabled: bool,
+        on_index_stalled: Callable[[OSError | None], None],
+    ) -> None:
+        self._queues = queues
+        self.index = index
+        self._positions = positions
+        self._index_enabled = index_enabled
+        # Told when notes pile up because the disk is full, and with None when they no longer do.
+        self._on_index_stalled = on_index_stalled
+        self.index_failure: OSError | None = None
+        self.pending: deque[PendingDispatch] = deque()
+        # Reached, the append builds a part of the index itself, so that the notes stay bounded.
+        self.index_pending_max = PENDING_COUNT_MAX if index_enabled else 1
+
+    def advance(self) -> int:
+        """Dispatch every note below the readable bound; return how many there were. Raises OSError: fatal."""
+        positions = self._positions
+        readable = positions.readable
+        pending = self.pending
+        count = 0
+        note_index = self.index.pending.append
+        while pending:
+            queue, queue_offset, physical_offset, size, tags_code, timestamp, properties, transaction = pending[0]
+            if physical_offset + size > readable:
+                break
+            if queue_offset >= 0:
+                queue.put(queue_offset, physical_offset, size, tags_code)
+            pending.popleft()
+            count += 1
+            positions.dispatched = physical_offset + size
+            if properties and transaction != 12:
+                note_index((physical_offset, timestamp, queue.topic_hash, properties))
+                if len(self.index.pending) >= self.index_pending_max:
+                    self.build_index()
+            if queue_offset >= 0:
+                queue.end = queue_offset + 1
+                if not queue.is_dirty:
+                    self._queues.mark_dirty(queue)
+                watcher = queue.watcher
+                if watcher is not None:
+                    watcher(queue, queue_offset, tags_code, timestamp, physical_offset)
+        if not pending and readable == positions.written:
+            positions.dispatched = readable
+        return count
+
+    def forget_topic(self, topic: str) -> None:
+        """Messages of a deleted topic that still wait are never dispatched; their records expire with the log."""
+        if any(note[0].topic == topic for note in self.pending):
+            kept = [
+                note if note[0].topic != topic else (note[0], -1, *note[2:6], b"", note[7]) for note in self.pending
+            ]
+            self.pending.clear()
+            self.pending.extend(kept)
+
+    def build_index(self, count_max: int = 0) -> int:
+        """Work off index notes (0: a batch); return how many are left. Without index they are thrown away."""
+        if not self._index_enabled:
+            self.index.pending.clear()
+            return 0
+        try:
+            left = self.index.build_pending(count_max or BUILD_BATCH_COUNT)
+        except OSError as error:
+            if error.errno not in NO_ROOM_ERRNOS:
+                raise
+            # The notes stay, to be indexed when there is room; meanwhile they must not grow without bound.
+            left = len(self.index.pending)
+            if self.index_failure is None and left >= self.index_pending_max:
+                self.index_failure = error
+                self._on_index_stalled(error)
+            return left
+        if self.index_failure is not None:
+            self.index_failure = None
+            self._on_index_stalled(None)
+        return left

@@ -1,0 +1,221 @@
+"""The message index: finds messages by unique key and by the application's keys.
+
+Hashing a key costs as much as half an append, so the append only notes what must be indexed; `build_pending` does the work in
+batches behind it, and a query first finishes what is pending. Called by the dispatcher, the store's tick and queries, all on
+the writer thread.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Iterator
+from itertools import islice
+from operator import mul
+from pathlib import Path
+
+from rocketmq_common.clock import Clock
+from rocketmq_common.files import FileSystem
+from rocketmq_common.hashing import java_hash_from
+from rocketmq_store.checkpoint import IndexHint
+from rocketmq_store.index_files import IndexFile
+from rocketmq_store.tags import find_value
+
+DIRECTORY = "index"
+NAME_DIGITS = 17
+# Messages noted but not indexed yet; the append that reaches this bound builds a part itself.
+PENDING_COUNT_MAX = 16_384
+BUILD_BATCH_COUNT = 128
+_PREFIX_CACHE_SIZE_MAX = 8192
+_SUFFIX_SIZE = 4
+_MASK = 0xFFFFFFFF
+# 31^n mod 2^32 for n = 127 … 0: the last len(key) of them weigh the characters of a key.
+_POWERS = [pow(31, n, 1 << 32) for n in range(127, -1, -1)]
+_POWERS_BY_SIZE = [pow(31, n, 1 << 32) for n in range(128)]
+_POWER_SUFFIX = 31**_SUFFIX_SIZE
+
+_prefix_hashes: dict[bytes, int] = {}
+
+
+def key_hash(topic_hash: int, key: bytes) -> int:
+    """Index hash of ``topic#key``: absolute value of Java's hash, 0 for the one that has none.
+
+    ``topic_hash`` is the hash of ``topic#``. Unique keys of one client and millisecond differ in their last four characters
+    only, so the hash of all but those is remembered.
+    """
+    size = len(key)
+    if size > 127 or not key.isascii():
+        value = java_hash_from(topic_hash, key.decode("utf-8", "replace"))
+    elif size > _SUFFIX_SIZE:
+        prefix = key[:-_SUFFIX_SIZE]
+        prefix_hash = _prefix_hashes.get(prefix)
+        if prefix_hash is None:
+            if len(_prefix_hashes) >= _PREFIX_CACHE_SIZE_MAX:
+                _prefix_hashes.clear()
+            prefix_hash = _prefix_hashes[prefix] = sum(map(mul, prefix, _POWERS[128 - len(prefix) :])) & _MASK
+        value = (
+            topic_hash * _POWERS_BY_SIZE[size]
+            + prefix_hash * 923521
+            + key[-4] * 29791
+            + key[-3] * 961
+            + key[-2] * 31
+            + key[-1]
+        ) & _MASK
+    else:
+        value = topic_hash
+        for character in key:
+            value = value * 31 + character
+        value &= _MASK
+    if value & 0x80000000:
+        value = 0x100000000 - value
+        return 0 if value == 0x80000000 else value
+    return value
+
+
+class Index:
+    """All index files, the last one being filled."""
+
+    def __init__(self, files: FileSystem, root: Path, slot_count: int, entry_count_max: int, clock: Clock) -> None:
+        self._files = files
+        self._directory = root / DIRECTORY
+        self._slot_count = slot_count
+        self._entry_count_max = entry_count_max
+        self._clock = clock
+        self.files: list[IndexFile] = []
+        # (physical offset, store timestamp ms, hash of "topic#", properties) in log order.
+        self.pending: deque[tuple[int, int, int, bytes]] = deque()
+        self.indexed_count = 0
+
+    def load(self) -> bool:
+        """Map the files on disk; ``False`` when any cannot be used and all must be rebuilt."""
+        self._files.make_directory(self._directory)
+        is_usable = True
+        for path in self._files.list(self._directory):
+            if len(path.name) != NAME_DIGITS or not path.name.isdecimal():
+                continue
+            if self._files.size(path) != self.file_size:
+                is_usable = False
+                continue
+            self.files.append(IndexFile(self._files, path, self._slot_count, self._entry_count_max, create=False))
+        return is_usable
+
+    @property
+    def file_size(self) -> int:
+        """Bytes of each file."""
+        return 40 + 4 * self._slot_count + 20 * self._entry_count_max
+
+    def clear(self) -> None:
+        """Remove every index file: they will be built anew from the log."""
+        for file in self.files:
+            file.close()
+        self.files = []
+        self.pending.clear()
+        for path in self._files.list(self._directory):
+            if len(path.name) == NAME_DIGITS and path.name.isdecimal():
+                self._files.remove(path)
+
+    def remove_last(self) -> None:
+        """Remove the youngest file."""
+        file = self.files.pop()
+        file.close()
+        self._files.remove(file.path)
+
+    def remove_expired(self, log_min_offset: int) -> int:
+        """Remove files, never the last, that only name records below the log; return how many."""
+        removed = 0
+        while len(self.files) > 1 and self.files[0].end_offset < log_min_offset:
+            file = self.files.pop(0)
+            file.close()
+            self._files.remove(file.path)
+            removed += 1
+        return removed
+
+    def built_offset(self, dispatched_offset: int) -> int:
+        """Every message below this log offset is in the index."""
+        return self.pending[0][0] if self.pending else dispatched_offset
+
+    def hint(self, dispatched_offset: int) -> IndexHint:
+        """The state as it is now, for a checkpoint written after the files were synced."""
+        last = self.files[-1] if self.files else None
+        return IndexHint(
+            built_offset=self.built_offset(dispatched_offset),
+            file_name=int(last.path.name) if last is not None else 0,
+            count=last.count if last is not None else 0,
+            used_slots=last.used_slots if last is not None else 0,
+            end_offset=last.end_offset if last is not None else 0,
+            end_ms=last.end_ms if last is not None else 0,
+            file_total=len(self.files),
+            entry_total=self.entry_total(),
+        )
+
+    def paths_changed_since(self, file_name: int) -> list[Path]:
+        """The file that was last at an earlier `hint`, and those made after it."""
+        return [file.path for file in self.files if int(file.path.name) >= file_name]
+
+    def entry_total(self) -> int:
+        """Entries in all files."""
+        return sum(file.count - 1 for file in self.files)
+
+    def build_pending(self, count_max: int = BUILD_BATCH_COUNT) -> int:
+        """Index at most ``count_max`` noted messages; return how many are left. Raises OSError when the disk is full."""
+        pending = self.pending
+        count = min(count_max, len(pending))
+        if not count:
+            return 0
+        entries: list[tuple[int, int, int]] = []
+        add = entries.append
+        # Looked at, not taken: should the disk be full, the next attempt starts with the same messages.
+        for physical_offset, store_timestamp_ms, topic_hash, properties in islice(pending, count):
+            unique_key = find_value(properties, b"UNIQ_KEY\x01")
+            if unique_key is not None:
+                add((key_hash(topic_hash, unique_key), physical_offset, store_timestamp_ms))
+            keys = find_value(properties, b"KEYS\x01")
+            if keys is not None:
+                for key in keys.split(b" "):
+                    if key:
+                        add((key_hash(topic_hash, key), physical_offset, store_timestamp_ms))
+        self._put_all(entries)
+        for _ in range(count):
+            pending.popleft()
+        self.indexed_count += count
+        return len(pending)
+
+    def offsets(self, topic: str, key: str, begin_ms: int, end_ms: int) -> Iterator[int]:
+        """Commit log offsets that may carry the key (hashes collide: look at the record), newest file and entry first."""
+        topic_hash = java_hash_from(0, topic + "#")
+        wanted = key_hash(topic_hash, key.encode())
+        for file in reversed(self.files):
+            if file.count > 1 and file.begin_ms <= end_ms and file.end_ms >= begin_ms:
+                yield from file.offsets(wanted, begin_ms, end_ms)
+            if file.begin_ms < begin_ms:
+                break
+
+    def close(self) -> None:
+        """Unmap."""
+        for file in self.files:
+            file.close()
+        self.files = []
+
+    def _put_all(self, entries: list[tuple[int, int, int]]) -> None:
+        position = 0
+        while position < len(entries):
+            file = self._writable_file()
+            stop = position + file.reserve(len(entries) - position)
+            put = file.put
+            for entry_hash, physical_offset, store_timestamp_ms in entries[position:stop]:
+                put(entry_hash, physical_offset, store_timestamp_ms)
+            file.write_header()
+            position = stop
+
+    def _writable_file(self) -> IndexFile:
+        if self.files and not self.files[-1].is_full:
+            return self.files[-1]
+        now_ms = self._clock.now_ms()
+        name = time.strftime("%Y%m%d%H%M%S", time.localtime(now_ms / 1000)) + f"{now_ms % 1000:03d}"
+        if self.files and name <= self.files[-1].path.name:
+            name = f"{int(self.files[-1].path.name) + 1:0{NAME_DIGITS}d}"
+        file = IndexFile(self._files, self._directory / name, self._slot_count, self._entry_count_max, create=True)
+        if self.files:
+            file.begin_after(self.files[-1])
+        self.files.append(file)
+        return file

@@ -1,0 +1,207 @@
+"""One index file: a hash table on disk from ``topic#key`` to commit log offsets.
+
+Layout (apache/rocketmq IndexFile, IndexHeader; big-endian): header of 40 bytes, begin timestamp i64, end timestamp i64, begin
+offset i64, end offset i64, used slots i32, next entry number i32 (starts at 1); then the slots, i32 each, holding the newest
+entry of their chain; then entries of 20 bytes: key hash i32, commit log offset i64, seconds since the begin timestamp i32,
+older entry of the same slot i32. Entry 0 is never used.
+"""
+
+from __future__ import annotations
+
+import struct
+from array import array
+from collections.abc import Iterator
+from pathlib import Path
+
+from rocketmq_common.files import FileSystem
+
+HEADER = struct.Struct(">qqqqii")
+ENTRY = struct.Struct(">iqii")
+SLOT = struct.Struct(">i")
+ENTRY_SIZE = ENTRY.size
+# Blocks for entries are given in steps of this size.
+ALLOCATION_STEP = 1 << 20
+TIME_DIFF_MAX = 0x7FFFFFFF
+
+
+class IndexFile:
+    """An index file, mapped. Only the writer thread uses it; `path` is synced by the flush thread."""
+
+    __slots__ = (
+        "_allocated_size",
+        "_begin_ms",
+        "_entries_start",
+        "_entry_count_max",
+        "_mapping",
+        "_size",
+        "_slot_count",
+        "_used_slots",
+        "_view",
+        "begin_offset",
+        "count",
+        "end_ms",
+        "end_offset",
+        "path",
+    )
+
+    def __init__(self, files: FileSystem, path: Path, slot_count: int, entry_count_max: int, *, create: bool) -> None:
+        """Map the file. Raises OSError: ENOSPC, or EINVAL when its size does not fit the configuration."""
+        self.path = path
+        self._slot_count = slot_count
+        self._entry_count_max = entry_count_max
+        self._entries_start = HEADER.size + SLOT.size * slot_count
+        self._size = self._entries_start + ENTRY_SIZE * entry_count_max
+        self._allocated_size = self._entries_start
+        # Slots are hit at random, so they get their blocks at once; entries as they come.
+        self._mapping = files.map_file(path, self._size, create=create, allocated=self._entries_start)
+        self._view = self._mapping.buffer
+        (self._begin_ms, self.end_ms, self.begin_offset, self.end_offset, self._used_slots, count) = HEADER.unpack_from(
+            self._view, 0
+        )
+        self.count = max(count, 1)
+
+    @property
+    def is_full(self) -> bool:
+        """No entry fits any more."""
+        return self.count >= self._entry_count_max
+
+    @property
+    def begin_ms(self) -> int:
+        """Store time of the first entry."""
+        return self._begin_ms
+
+    @property
+    def used_slots(self) -> int:
+        """Slots with at least one entry."""
+        return self._used_slots
+
+    def begin_after(self, previous: IndexFile) -> None:
+        """Start a new file with the end of the one before, as Java does, until the first entry comes."""
+        self._begin_ms = self.end_ms = previous.end_ms
+        self.begin_offset = self.end_offset = previous.end_offset
+        self.write_header()
+
+    def reserve(self, count: int) -> int:
+        """Get ready for up to ``count`` entries; return how many fit. Raises OSError when the disk is full.
+
+        The header counts them before they are there: were the process to die in between, a slot never points behind the
+        count, which readers take for an empty chain.
+        """
+        count = min(count, self._entry_count_max - self.count)
+        needed = self._entries_start + (self.count + count) * ENTRY_SIZE
+        if needed > self._allocated_size:
+            end = min(-(-needed // ALLOCATION_STEP) * ALLOCATION_STEP, self._size)
+            self._mapping.allocate(self._allocated_size, end - self._allocated_size)
+            self._allocated_size = end
+        HEADER.pack_into(
+            self._view,
+            0,
+            self._begin_ms,
+            self.end_ms,
+            self.begin_offset,
+            self.end_offset,
+            self._used_slots,
+            self.count + count,
+        )
+        return count
+
+    def put(self, key_hash: int, physical_offset: int, store_timestamp_ms: int) -> None:
+        """Add an entry, reserved before; `write_header` must follow a group of them."""
+        view = self._view
+        slot_position = 40 + key_hash % self._slot_count * 4
+        number = self.count
+        (previous,) = SLOT.unpack_from(view, slot_position)
+        if not 0 < previous < number:
+            previous = 0
+            self._used_slots += 1
+        if number <= 1:
+            self._begin_ms = store_timestamp_ms
+            self.begin_offset = physical_offset
+        seconds = (store_timestamp_ms - self._begin_ms) // 1000 if self._begin_ms > 0 else 0
+        ENTRY.pack_into(
+            view,
+            self._entries_start + number * ENTRY_SIZE,
+            key_hash,
+            physical_offset,
+            seconds if 0 <= seconds <= TIME_DIFF_MAX else (0 if seconds < 0 else TIME_DIFF_MAX),
+            previous,
+        )
+        SLOT.pack_into(view, slot_position, number)
+        self.count = number + 1
+        self.end_ms = store_timestamp_ms
+        self.end_offset = physical_offset
+
+    def write_header(self) -> None:
+        """Put the header in agreement with the entries."""
+        HEADER.pack_into(
+            self._view, 0, self._begin_ms, self.end_ms, self.begin_offset, self.end_offset, self._used_slots, self.count
+        )
+
+    def offsets(self, key_hash: int, begin_ms: int, end_ms: int) -> Iterator[int]:
+        """Commit log offsets with this hash stored between the times (to the second), newest first."""
+        number = SLOT.unpack_from(self._view, 40 + key_hash % self._slot_count * 4)[0]
+        bound = self.count
+        while 0 < number < bound:
+            found_hash, physical_offset, seconds, previous = ENTRY.unpack_from(
+                self._view, self._entries_start + number * ENTRY_SIZE
+            )
+            if found_hash == key_hash:
+                time_ms = self._begin_ms + seconds * 1000
+                if begin_ms - 1000 < time_ms <= end_ms:
+                    yield physical_offset
+            # Entries point to older ones only; anything else is damage and ends the chain.
+            bound, number = number, previous
+
+    def rewind(self, count: int, used_slots: int, end_offset: int, end_ms: int) -> None:
+        """Go back to the state with next entry ``count``, whose entries below are durable, whatever was added since.
+
+        After a power loss any subset of younger pages may be there, so a slot may name an entry that is not.
+        """
+        slots_end = self._entries_start
+        slots = array("i")
+        slots.frombytes(self._view[40:slots_end])
+        slots.byteswap()
+        if slots and max(slots) >= count:
+            is_traceable = True
+            for slot, newest in enumerate(slots):
+                if newest >= count:
+                    number = self._trace(slot, newest, count, end_offset)
+                    if number < 0:
+                        is_traceable = False
+                        break
+                    slots[slot] = number
+            if not is_traceable:
+                slots = array("i", bytes(4 * self._slot_count))
+                entries = self._view[self._entries_start + ENTRY_SIZE : self._entries_start + count * ENTRY_SIZE]
+                for number, entry in enumerate(ENTRY.iter_unpack(entries), 1):
+                    slots[entry[0] % self._slot_count] = number
+            slots.byteswap()
+            self._view[40:slots_end] = memoryview(slots).cast("B")
+        self.count = count
+        self._used_slots = used_slots
+        self.end_offset = end_offset
+        self.end_ms = end_ms
+        if count <= 1:
+            self._begin_ms = end_ms
+            self.begin_offset = end_offset
+        self.write_header()
+
+    def _trace(self, slot: int, newest: int, count: int, end_offset: int) -> int:
+        number = newest
+        while number >= count:
+            if number >= self._entry_count_max:
+                return -1
+            key_hash, physical_offset, _, previous = ENTRY.unpack_from(
+                self._view, self._entries_start + number * ENTRY_SIZE
+            )
+            if key_hash < 0 or key_hash % self._slot_count != slot or not 0 <= previous < number:
+                return -1
+            if physical_offset < end_offset or (key_hash == 0 and physical_offset == 0):
+                return -1
+            number = previous
+        return number
+
+    def close(self) -> None:
+        """Unmap."""
+        self._view = memoryview(b"")
+        self._mapping.close()

@@ -1,0 +1,147 @@
+"""Reading queues: which records a consumer gets, as slices of the mapped log, and what it is told when there are none.
+
+Only entries below the queue's `end` are looked at, and these point below the readable bound by construction. Bytes are not
+copied; neighbours in the log become one slice.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Container
+
+from rocketmq_store.commit_log import CommitLog
+from rocketmq_store.consume_queues import UNIT, UNIT_SIZE, ConsumeQueue, QueueTable
+from rocketmq_store.positions import Positions
+from rocketmq_store.settings import StoreSettings
+from rocketmq_store.statuses import GetResult, GetStatus
+
+# Apache's cap on what one pull may carry, whatever the client asks for.
+TRANSFER_BYTES_MAX = 128 << 20
+
+Accept = Callable[[int, memoryview], bool]
+
+
+class QueueReader:
+    """Answers `get_messages`. Used by the writer thread only."""
+
+    def __init__(self, log: CommitLog, queues: QueueTable, positions: Positions, settings: StoreSettings) -> None:
+        self._log = log
+        self._queues = queues
+        self._positions = positions
+        self._settings = settings
+        self._memory_size = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+        self.found_count = 0
+        self.missed_count = 0
+        self.message_count = 0
+
+    def get_messages(
+        self,
+        topic: str,
+        queue_id: int,
+        offset: int,
+        count_max: int,
+        bytes_max: int,
+        tags_codes: Container[int] | None,
+        accept: Accept | None,
+    ) -> GetResult:
+        """See `MessageStore.get_messages`."""
+        queue = self._queues.get(topic, queue_id)
+        if queue is None:
+            self.missed_count += 1
+            return GetResult(GetStatus.NO_MATCHED_LOGIC_QUEUE, 0)
+        minimum, maximum = queue.min_offset, queue.end
+        if minimum <= offset < maximum:
+            result = self._collect(queue, offset, count_max, min(bytes_max, TRANSFER_BYTES_MAX), tags_codes, accept)
+            if result.message_count:
+                self.found_count += 1
+                self.message_count += result.message_count
+            else:
+                self.missed_count += 1
+            return result
+        self.missed_count += 1
+        if maximum == 0:
+            return GetResult(GetStatus.NO_MESSAGE_IN_QUEUE, 0, minimum, maximum)
+        if offset < minimum:
+            return GetResult(GetStatus.OFFSET_TOO_SMALL, minimum, minimum, maximum)
+        if offset == maximum:
+            return GetResult(GetStatus.OFFSET_OVERFLOW_ONE, offset, minimum, maximum)
+        return GetResult(GetStatus.OFFSET_OVERFLOW_BADLY, maximum, minimum, maximum)
+
+    def _collect(
+        self,
+        queue: ConsumeQueue,
+        offset: int,
+        count_max: int,
+        bytes_max: int,
+        tags_codes: Container[int] | None,
+        accept: Accept | None,
+    ) -> GetResult:
+        settings = self._settings
+        minimum, maximum = queue.min_offset, queue.end
+        scan_count = max(settings.filter_scan_bytes_max // UNIT_SIZE, count_max)
+        try:
+            units = queue.units_from(offset, scan_count)
+        except FileNotFoundError:
+            return GetResult(GetStatus.OFFSET_FOUND_NULL, queue.next_segment_offset(offset), minimum, maximum)
+        log = self._log
+        segments = log.segments
+        segment_size = log.segment_size
+        first_base = segments[0].base if segments else 0
+        log_end = self._positions.written
+        memory_bound = log_end - self._memory_size * settings.in_memory_percent_max // 100
+        buffers: list[memoryview] = []
+        total = count = 0
+        # The slice under construction: neighbours in the log are sent as one.
+        run_start = run_end = -1
+        removed_to = -1
+        was_removed = False
+        next_offset = offset
+        physical_offset = 0
+        for physical_offset, size, code in UNIT.iter_unpack(units):
+            if physical_offset < removed_to:
+                next_offset += 1
+                continue
+            if count:
+                if count >= count_max or total + size > bytes_max:
+                    break
+                if physical_offset >= memory_bound:
+                    if (
+                        total + size > settings.transfer_bytes_in_memory_max
+                        or count >= settings.transfer_count_in_memory_max
+                    ):
+                        break
+                elif total + size > settings.transfer_bytes_on_disk_max or count >= settings.transfer_count_on_disk_max:
+                    break
+            if tags_codes is not None and code not in tags_codes:
+                next_offset += 1
+                continue
+            number = (physical_offset - first_base) // segment_size
+            if number < 0 or number >= len(segments) or size == 0x7FFFFFFF:
+                was_removed = True
+                removed_to = physical_offset - physical_offset % segment_size + segment_size if number < 0 else -1
+                next_offset += 1
+                continue
+            if accept is not None:
+                start = physical_offset - segments[number].base
+                if not accept(code, segments[number].view[start : start + size]):
+                    next_offset += 1
+                    continue
+            if physical_offset == run_end and run_end % segment_size:
+                run_end += size
+            else:
+                if run_end >= 0:
+                    segment = segments[(run_start - first_base) // segment_size]
+                    buffers.append(segment.view[run_start - segment.base : run_end - segment.base])
+                run_start, run_end = physical_offset, physical_offset + size
+            total += size
+            count += 1
+            next_offset += 1
+        if run_end >= 0:
+            segment = segments[(run_start - first_base) // segment_size]
+            buffers.append(segment.view[run_start - segment.base : run_end - segment.base])
+            status = GetStatus.FOUND
+        else:
+            status = GetStatus.MESSAGE_WAS_REMOVING if was_removed else GetStatus.NO_MATCHED_MESSAGE
+        return GetResult(
+            status, next_offset, minimum, maximum, buffers, count, total, is_cold=physical_offset < memory_bound
+        )

@@ -1,0 +1,486 @@
+"""The message store of one broker: what the rest of the broker sees of it.
+
+Composition only: the parts know their work, this module knows their order. All methods belong to the writer thread (the
+event loop's) unless they say otherwise.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import resource
+from collections.abc import Callable, Container
+from pathlib import Path
+
+from rocketmq_common.clock import Clock, SystemClock
+from rocketmq_common.files import FileSystem, RealFiles
+from rocketmq_store.appending import Appender, NewMessage
+from rocketmq_store.checkpoint import Checkpoint, IndexHint
+from rocketmq_store.commit_log import COMMIT_LOG_DIRECTORY, CommitLog
+from rocketmq_store.consume_queues import ConsumeQueue, QueueTable
+from rocketmq_store.directory_lock import DirectoryLock
+from rocketmq_store.dispatch import Dispatcher
+from rocketmq_store.errors import StoreClosed, StoreError
+from rocketmq_store.flushing import Capture, DurableCallback, Flusher, Post
+from rocketmq_store.index import Index
+from rocketmq_store.positions import UNBOUNDED, Positions
+from rocketmq_store.reading import Accept, QueueReader
+from rocketmq_store.recovery import Recovery, finish_truncation
+from rocketmq_store.retention import CleanReport, DiskState, Retention
+from rocketmq_store.searching import Boundary, Searcher, store_timestamp_of
+from rocketmq_store.settings import StoreSettings
+from rocketmq_store.statuses import (
+    AppendResult,
+    BatchResult,
+    GetResult,
+    PutStatus,
+    QueryResult,
+    QueueBounds,
+    RecoveryReport,
+    StoreStatistics,
+)
+
+_logger = logging.getLogger(__name__)
+
+ABORT_FILE_NAME = "abort"
+DEFAULT_STORE_HOST = b"\x7f\x00\x00\x01\x00\x00\x2a\x9f"
+# A queue file takes two descriptors while mapped; this share of the process's limit goes to them.
+MAPPED_QUEUE_COUNT_MAX = 8192
+DESCRIPTOR_SHARE = 8
+INDEX_SYNC_INTERVAL_S = 5.0
+# With more dirty queues than this a checkpoint is taken only every few seconds, for each costs a sync per queue.
+DIRTY_QUEUE_COUNT_MANY = 512
+MANY_CHECKPOINT_INTERVAL_S = 10.0
+
+
+class MessageStore:
+    """One store directory. Open it, use it from one thread, close it.
+
+    ``post`` runs a function on the writer thread soon (``loop.call_soon_threadsafe``); ``fatal`` is called, from any thread, when
+    the process must end because the disk failed. Until then every append is refused.
+    """
+
+    def __init__(
+        self,
+        settings: StoreSettings,
+        *,
+        post: Post,
+        fatal: Callable[[BaseException], None],
+        files: FileSystem | None = None,
+        clock: Clock | None = None,
+        store_host: bytes = DEFAULT_STORE_HOST,
+    ) -> None:
+        self.settings = settings
+        self._files = files if files is not None else RealFiles()
+        self._clock = clock if clock is not None else SystemClock()
+        self._post = post
+        self._report_fatal = fatal
+        self._root = Path(settings.root)
+        self._lock: DirectoryLock | None = None
+        self._is_open = False
+        self._poison: BaseException | None = None
+        self._refusals: dict[str, AppendResult] = {}
+        self._disk_used_ratio = 0.0
+        self._last_capture: Capture | None = None
+        self._last_capture_at = 0.0
+        self._index_synced_at = 0.0
+        self._index_hint = IndexHint()
+        self._index_dirty_from = 0
+
+        is_sync = settings.is_sync_flush
+        soft_limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+        mapped_limit = max(16, min(MAPPED_QUEUE_COUNT_MAX, soft_limit // DESCRIPTOR_SHARE))
+        self.positions = Positions(is_sync=is_sync)
+        self._log = CommitLog(
+            self._files,
+            self._root / COMMIT_LOG_DIRECTORY,
+            settings.commit_log_segment_size,
+            self._clock,
+            self.positions,
+            zero_ahead=is_sync,
+            message_size_max=settings.message_size_max,
+            fatal=self._fatal,
+        )
+        self._queues = QueueTable(self._files, self._root, settings.queue_segment_units, mapped_limit)
+        self._index = Index(self._files, self._root, settings.index_slot_count, settings.index_entry_count, self._clock)
+        self._dispatcher = Dispatcher(
+            self._queues,
+            self._index,
+            self.positions,
+            index_enabled=settings.index_enable,
+            on_index_stalled=self._on_index_stalled,
+        )
+        self._appender = Appender(
+            self._log,
+            self._queues,
+            self.positions,
+            self._dispatcher,
+            settings,
+            self._clock,
+            store_host,
+            fatal=self._fatal,
+        )
+        # Bound methods, so that the hot calls have no layer in between.
+        self.append: Callable[[NewMessage], AppendResult] = self._appender.append
+        self.append_batch: Callable[[NewMessage], BatchResult] = self._appender.append_batch
+        self._reader = QueueReader(self._log, self._queues, self.positions, settings)
+        self._searcher = Searcher(self._log, self.positions, self._dispatcher)
+        self._checkpoint: Checkpoint | None = None
+        self._flusher: Flusher | None = None
+        self._retention: Retention | None = None
+
+    # Life.
+
+    def open(self) -> RecoveryReport:
+        """Lock the directory, recover, start the I/O threads. Blocks; call it before serving.
+
+        Raises StoreLocked, StoreMisconfigured, StoreCorrupt, or StoreError when the disk refuses; nothing is changed that a
+        later open could not finish.
+        """
+        if self._is_open:
+            raise StoreError(f"store {self._root} is already open")
+        try:
+            return self._open()
+        except OSError as error:
+            self._release()
+            raise StoreError(f"store {self._root} cannot be opened: {error}") from error
+        except BaseException:
+            self._release()
+            raise
+
+    def close(self) -> None:
+        """Flush everything, write the checkpoint, mark the exit clean. Idempotent. Raises StoreError if the disk fails."""
+        if not self._is_open:
+            return
+        self._refuse("closed", AppendResult(PutStatus.SERVICE_NOT_AVAILABLE, reason="store is closed"))
+        self._is_open = False
+        flusher = self._flusher
+        assert flusher is not None
+        flusher.stop()
+        try:
+            if self._poison is None:
+                flusher.sync_log()
+                while self._index.pending and self._dispatcher.build_index() and self._dispatcher.index_failure is None:
+                    pass
+                capture = self._capture(is_final=True)
+                assert capture is not None
+                flusher.write_checkpoint(capture)
+                if self.positions.dispatched == self.positions.written:
+                    self._files.remove(self._root / ABORT_FILE_NAME)
+        except OSError as error:
+            self._fatal(error)
+            raise StoreError(f"store {self._root} could not be closed cleanly: {error}") from error
+        finally:
+            self._release()
+
+    # Writing. `append` and `append_batch` are bound to the appender's methods:
+    #
+    # append(NewMessage) -> AppendResult: store one message. Never raises for a message or a full disk: see the status.
+    # append_batch(NewMessage) -> BatchResult: store a client batch, all or nothing, with consecutive queue offsets.
+
+    def when_durable(self, end_offset: int, callback: DurableCallback) -> None:
+        """Call ``callback(status)`` once the log is durable up to ``end_offset``: at once with ASYNC_FLUSH, after the sync with
+        SYNC_FLUSH (PUT_OK, FLUSH_DISK_TIMEOUT after `syncFlushTimeout`, UNKNOWN_ERROR when the disk failed).
+        """
+        if not self.positions.is_sync:
+            callback(PutStatus.PUT_OK)
+            return
+        if self._flusher is None:
+            raise StoreClosed(f"store {self._root} is not open")
+        self._flusher.wait_durable(end_offset, callback)
+
+    def flush(self) -> None:
+        """Ask the flush thread to sync soon."""
+        if self._flusher is not None:
+            self._flusher.request()
+
+    def confirm(self, offset: int) -> None:
+        """Bound what readers see to what replicas have: log offset ``offset``; UNBOUNDED lifts the bound."""
+        self.positions.confirm(offset)
+        self._dispatcher.advance()
+
+    def build_index(self, count_max: int = 0) -> int:
+        """Index some of the messages that wait for it; return how many are left. For a moment when the loop is idle."""
+        return self._dispatcher.build_index(count_max)
+
+    def set_writeable(self, is_writeable: bool, reason: str = "broker is not writeable") -> None:
+        """Refuse appends with SERVICE_NOT_AVAILABLE (a slave, an operator's wish), or take them again."""
+        if is_writeable:
+            self._lift("broker")
+        else:
+            self._refuse("broker", AppendResult(PutStatus.SERVICE_NOT_AVAILABLE, reason=reason))
+
+    def set_store_host(self, store_host: bytes) -> None:
+        """Address and port that new records name as theirs."""
+        self._appender.set_store_host(store_host)
+
+    # Reading.
+
+    def get_messages(
+        self,
+        topic: str,
+        queue_id: int,
+        offset: int,
+        count_max: int,
+        bytes_max: int = 1 << 30,
+        tags_codes: Container[int] | None = None,
+        accept: Accept | None = None,
+    ) -> GetResult:
+        """Messages of a queue from ``offset`` on, within Apache's transfer limits.
+
+        ``tags_codes`` filters by queue entry alone; ``accept(tags_code, record)`` sees each record that passed.
+        """
+        return self._reader.get_messages(topic, queue_id, offset, count_max, bytes_max, tags_codes, accept)
+
+    def queue(self, topic: str, queue_id: int) -> ConsumeQueue:
+        """The queue, made in memory if it does not exist: for its `watcher`, `end` and `min_offset`."""
+        return self._queues.create(topic, queue_id)
+
+    def queue_bounds(self, topic: str, queue_id: int) -> QueueBounds | None:
+        """First and end offset of a queue; ``None`` when nothing was ever stored in it."""
+        queue = self._queues.get(topic, queue_id)
+        return None if queue is None else QueueBounds(queue.min_offset, queue.end)
+
+    def queue_ids(self, topic: str) -> list[int]:
+        """Queues of a topic that the store knows, ascending."""
+        return sorted(queue_id for name, queue_id in self._queues.by_key if name == topic)
+
+    def topics(self) -> set[str]:
+        """Topics that have queues."""
+        return {topic for topic, _ in self._queues.by_key}
+
+    def message_at(self, physical_offset: int) -> memoryview | None:
+        """The record at a commit log offset; ``None`` when none begins there or it is not visible."""
+        return self._searcher.message_at(physical_offset)
+
+    def query(
+        self, topic: str, key: str, count_max: int, begin_ms: int = 0, end_ms: int = (1 << 63) - 1
+    ) -> QueryResult:
+        """Messages of a topic with this key or unique key, stored between the times, oldest first."""
+        return self._searcher.query(topic, key, min(count_max, self.settings.query_count_max), begin_ms, end_ms)
+
+    def offset_by_time(self, topic: str, queue_id: int, time_ms: int, boundary: Boundary = Boundary.LOWER) -> int:
+        """LOWER: first offset stored at or after the time (the end if none); UPPER: last stored at or before it.
+
+        Always within the queue's bounds; 0 for an unknown queue.
+        """
+        queue = self._queues.get(topic, queue_id)
+        return 0 if queue is None else self._searcher.offset_by_time(queue, time_ms, boundary)
+
+    def store_time(self, topic: str, queue_id: int, offset: int) -> int:
+        """Store time of a message in ms; -1 when it is not there."""
+        queue = self._queues.get(topic, queue_id)
+        return -1 if queue is None else self._searcher.store_time(queue, offset)
+
+    def earliest_store_time(self, topic: str | None = None, queue_id: int = 0) -> int:
+        """Store time in ms of the oldest message of a queue, or of the whole log; -1 when there is none."""
+        if topic is not None:
+            bounds = self.queue_bounds(topic, queue_id)
+            return -1 if bounds is None else self.store_time(topic, queue_id, bounds.min_offset)
+        record = self._log.record_at(self._log.min_offset)
+        return -1 if record is None else store_timestamp_of(record)
+
+    def commit_log_slice(self, offset: int, size_max: int) -> memoryview | None:
+        """Raw log bytes from ``offset``, to the readable bound and within one segment (mqadmin, replication)."""
+        segment = self._log.segment_at(offset)
+        if segment is None or not segment.base <= offset < self.positions.written:
+            return None
+        return self._log.slice(offset, min(size_max, segment.end - offset, self.positions.written - offset))
+
+    # Upkeep.
+
+    def delete_topic(self, topic: str) -> int:
+        """Remove the queues of a topic with their files; its records expire with the log. Returns the number of queues."""
+        count = self._queues.delete_topic(topic)
+        self._dispatcher.forget_topic(topic)
+        if count:
+            # Without a checkpoint that knows, the next recovery would take the queues for lost and rebuild them.
+            self._queues.has_changed = True
+        return count
+
+    def clean(self, now_ms: int) -> CleanReport:
+        """One round of retention and disk checks; the broker calls it every `cleanResourceInterval`."""
+        if self._retention is None:
+            raise StoreClosed(f"store {self._root} is not open")
+        report = self._retention.clean(now_ms)
+        self._disk_used_ratio = report.used_percent / 100
+        if report.disk_state is DiskState.FULL:
+            self._refuse(
+                "disk",
+                AppendResult(
+                    PutStatus.SERVICE_NOT_AVAILABLE,
+                    reason=f"disk of {self._root} is {report.used_percent} % full, "
+                    f"diskSpaceWarningLevelRatio is {self.settings.disk_warning_percent}",
+                ),
+            )
+        else:
+            self._lift("disk")
+        if report.removed_queue_segments or report.removed_index_files:
+            self._queues.has_changed = True
+        return report
+
+    def statistics(self) -> StoreStatistics:
+        """A snapshot."""
+        flusher = self._flusher
+        refusal = self._appender.refusal
+        confirmed = self.positions.confirmed
+        return StoreStatistics(
+            log_min_offset=self._log.min_offset,
+            written_offset=self.positions.written,
+            flushed_offset=self.positions.flushed,
+            confirmed_offset=None if confirmed == UNBOUNDED else confirmed,
+            dispatched_offset=self.positions.dispatched,
+            segment_count=len(self._log.segments),
+            queue_count=len(self._queues.by_key),
+            mapped_queue_segment_count=len(self._queues.held),
+            put_message_count=self._appender.put_count,
+            put_failed_count=self._appender.failed_count,
+            get_found_count=self._reader.found_count,
+            get_missed_count=self._reader.missed_count,
+            get_message_count=self._reader.message_count,
+            index_pending_count=len(self._index.pending),
+            waiting_durable_count=flusher.waiting_count if flusher is not None else 0,
+            pending_dispatch_count=len(self._dispatcher.pending),
+            flush_count=flusher.flush_count if flusher is not None else 0,
+            last_flush_ms=flusher.last_flush_ms if flusher is not None else 0.0,
+            disk_used_ratio=self._disk_used_ratio,
+            is_writeable=refusal is None,
+            refusal_reason=refusal.reason if refusal is not None else "",
+            earliest_store_time_ms=self.earliest_store_time(),
+        )
+
+    # Inside.
+
+    def _open(self) -> RecoveryReport:
+        files, root, settings = self._files, self._root, self.settings
+        files.make_directory(root)
+        self._lock = DirectoryLock(root)
+        abort_path = root / ABORT_FILE_NAME
+        is_unclean = abort_path in files.list(root)
+        is_unclean |= finish_truncation(files, root, self._log.directory, settings.commit_log_segment_size)
+        self._log.load()
+        self._checkpoint = Checkpoint(files, root)
+        self._queues.load()
+        is_index_usable = self._index.load()
+        recovery = Recovery(
+            files=files,
+            root=root,
+            log=self._log,
+            queues=self._queues,
+            index=self._index,
+            is_index_usable=is_index_usable,
+            checkpoint=self._checkpoint,
+            settings=settings,
+            clock=self._clock,
+            is_unclean=is_unclean,
+        )
+        # From here on a crash leaves work behind.
+        files.replace(abort_path, str(os.getpid()).encode(), backup=False)
+        report = recovery.run()
+        self.positions.start_at(recovery.end_offset, recovery.store_timestamp_ms)
+        self._flusher = Flusher(
+            log=self._log,
+            positions=self.positions,
+            checkpoint=self._checkpoint,
+            files=files,
+            clock=self._clock,
+            post=self._post,
+            fatal=self._fatal,
+            capture=self._capture,
+            on_flushed=self._dispatcher.advance,
+            flush_interval_ms=settings.flush_interval_ms,
+            checkpoint_interval_ms=settings.flush_queue_interval_ms,
+            timeout_ms=settings.sync_flush_timeout_ms,
+        )
+        capture = self._capture(is_final=True)
+        assert capture is not None
+        self._flusher.write_checkpoint(capture)
+        self._log.start(recovery.end_offset)
+        self._retention = Retention(files, self._clock, self._log, self._queues, self._index, self.positions, settings)
+        self._flusher.start()
+        self._is_open = True
+        self._appender.refusal = next(iter(self._refusals.values()), None)
+        for note in report.notes:
+            _logger.warning("store %s: %s", root, note)
+        return report
+
+    def _release(self) -> None:
+        self._log.close()
+        self._queues.close()
+        self._index.close()
+        if self._checkpoint is not None:
+            self._checkpoint.close()
+            self._checkpoint = None
+        if self._lock is not None:
+            self._lock.release()
+            self._lock = None
+
+    def _capture(self, is_final: bool = False) -> Capture | None:
+        """What a checkpoint may say after the files named in it were synced; ``None`` when nothing has changed."""
+        queues, now = self._queues, self._clock.monotonic()
+        if not is_final and len(queues.dirty) > DIRTY_QUEUE_COUNT_MANY:
+            if now - self._last_capture_at < MANY_CHECKPOINT_INTERVAL_S:
+                return None
+        dispatched = self.positions.dispatched
+        paths: list[Path] = []
+        index_hint = self._index_hint
+        if is_final or now - self._index_synced_at >= INDEX_SYNC_INTERVAL_S or queues.has_changed:
+            self._index_synced_at = now
+            index_hint = self._index.hint(dispatched)
+            if index_hint.entry_total != self._index_hint.entry_total or is_final:
+                paths += self._index.paths_changed_since(self._index_hint.file_name)
+            self._index_hint = index_hint
+        last = self._last_capture
+        if (
+            not is_final
+            and not queues.dirty
+            and not queues.has_changed
+            and last is not None
+            and last.dispatched_offset == dispatched
+            and last.index == index_hint
+        ):
+            return None
+        self._last_capture_at = now
+        paths += queues.take_dirty_paths()
+        count, units, firsts = queues.totals()
+        capture = Capture(
+            dispatched_offset=dispatched,
+            store_timestamp_ms=self.positions.store_timestamp_ms,
+            paths=paths,
+            queue_count=count,
+            unit_total=units,
+            first_total=firsts,
+            index=index_hint,
+        )
+        self._last_capture = capture
+        return capture
+
+    def _fatal(self, error: BaseException) -> None:
+        """The disk failed or a thread of ours died. Any thread; the first error counts."""
+        if self._poison is not None:
+            return
+        self._poison = error
+        self._refuse("disk failed", AppendResult(PutStatus.UNKNOWN_ERROR, reason=f"store failed: {error}"))
+        _logger.critical("store %s failed, the process must end", self._root, exc_info=error)
+        flusher = self._flusher
+        try:
+            if flusher is not None:
+                self._post(lambda: flusher.fail(error))
+        finally:
+            self._report_fatal(error)
+
+    def _refuse(self, cause: str, result: AppendResult) -> None:
+        self._refusals[cause] = result
+        self._appender.refusal = result
+
+    def _lift(self, cause: str) -> None:
+        if self._refusals.pop(cause, None) is not None and self._is_open:
+            self._appender.refusal = next(iter(self._refusals.values()), None)
+
+    def _on_index_stalled(self, error: OSError | None) -> None:
+        if error is None:
+            self._lift("index")
+        else:
+            self._refuse(
+                "index", AppendResult(PutStatus.SERVICE_NOT_AVAILABLE, reason=f"the index cannot grow: {error}")
+            )
