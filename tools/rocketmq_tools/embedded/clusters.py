@@ -1,0 +1,292 @@
+"""What the commands do with a cluster on this machine: start it, stop it, look at it, find it."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import msgspec
+
+from rocketmq_operator.model import RocketMQCluster
+from rocketmq_operator.render import render
+from rocketmq_tools.embedded import identities, launch, ports
+from rocketmq_tools.embedded.defaults import with_light_defaults
+from rocketmq_tools.embedded.directories import (
+    ClusterDirectory,
+    ClusterLock,
+    cluster_directory,
+    is_locked,
+    state_root,
+    write_whole,
+)
+from rocketmq_tools.embedded.interpret import interpret, port_requests
+from rocketmq_tools.embedded.plan import ClusterPlan
+from rocketmq_tools.embedded.state import ClusterState, Phase, read_state
+from rocketmq_tools.errors import CommandError, ExitCode
+
+POLL_S = 0.01
+START_SLACK_S = 10.0  # for the supervisor to stop what it started after a failed start
+STALE_GRACE_S = 10.0
+# Stopping takes two rounds (brokers, then name servers) of at most the longest grace period each.
+STOP_TIMEOUT_S = 90.0
+
+
+class Options(msgspec.Struct, frozen=True, kw_only=True):
+    """How a cluster is started; part of its digest where it changes what runs."""
+
+    host: str = "127.0.0.1"
+    port_base: int | None = None
+    ephemeral: bool = False
+    start_timeout_s: float = 60.0
+
+
+def digest_of(cluster: RocketMQCluster, options: Options) -> str:
+    """Changes when the document or an option that matters does."""
+    content = msgspec.json.encode([cluster, options.host, options.port_base, options.ephemeral], order="sorted")
+    return hashlib.sha256(content).hexdigest()[:16]
+
+
+def make_plan(
+    cluster: RocketMQCluster,
+    directory: ClusterDirectory,
+    options: Options,
+    *,
+    source: str,
+    free: ports.IsFree = ports.is_free,
+    program_of: launch.ProgramOf | None = None,
+) -> ClusterPlan:
+    """The processes of a cluster, on ports that are free now. Raises CommandError."""
+    manifests = render(with_light_defaults(cluster))
+    assigned = ports.assign(port_requests(manifests), host=options.host, base=options.port_base, free=free)
+    volumes = directory.ephemeral if options.ephemeral else directory.root
+    return ClusterPlan(
+        cluster=cluster.name,
+        namespace=cluster.namespace,
+        digest=digest_of(cluster, options),
+        source=source,
+        processes=interpret(
+            manifests, ports=assigned, host=options.host, volumes=volumes, program_of=program_of or launch.program_of
+        ),
+        ephemeral_directory=str(volumes) if options.ephemeral else "",
+        start_timeout_s=options.start_timeout_s,
+    )
+
+
+class AlreadyRunning(CommandError):
+    """The cluster runs; ``same`` says whether with the same document and options."""
+
+    def __init__(self, state: ClusterState | None, directory: ClusterDirectory, *, same: bool, source: str) -> None:
+        name = state.cluster if state else directory.root.name
+        where = f" (supervisor pid {state.supervisor.pid})" if state else ""
+        if same:
+            super().__init__(f"{name} is already running{where}", remedy="see `rocketmq ps` and `rocketmq logs -f`")
+        else:
+            super().__init__(
+                f"{name} is already running{where}, with another document or other options",
+                remedy=f"apply the change with `rocketmq down` and `rocketmq up -f {source}`; `down` keeps the data",
+            )
+        self.same = same
+
+
+def claim(directory: ClusterDirectory, digest: str, source: str) -> ClusterLock:
+    """Take the lock of a cluster and end what a killed supervisor left behind. Raises AlreadyRunning."""
+    try:
+        directory.logs.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise CommandError(
+            f"{error.filename}: {error.strerror}", remedy="choose another directory with --data DIR or ROCKETMQ_HOME"
+        ) from error
+    lock = ClusterLock.acquire(directory.lock)
+    if lock is None:
+        state = read_state(directory)
+        raise AlreadyRunning(state, directory, same=state is not None and state.digest == digest, source=source)
+    end_stale(directory)
+    shutil.rmtree(directory.ephemeral, ignore_errors=True)
+    return lock
+
+
+def end_stale(directory: ClusterDirectory) -> int:
+    """End processes whose supervisor is gone; how many there were. The caller holds the lock, so no supervisor can be alive."""
+    state = read_state(directory)
+    if state is None:
+        return 0
+    left = [p.identity for p in state.processes if p.identity is not None and identities.is_alive(p.identity)]
+    identities.end(left, STALE_GRACE_S)
+    if state.phase not in (Phase.STOPPED, Phase.FAILED):
+        processes = [msgspec.structs.replace(p, identity=None, ready=False) for p in state.processes]
+        stopped = msgspec.structs.replace(state, phase=Phase.STOPPED, processes=processes)
+        write_whole(directory.state, msgspec.json.encode(stopped))
+    return len(left)
+
+
+def start_detached(plan: ClusterPlan, directory: ClusterDirectory, lock: ClusterLock) -> ClusterState:
+    """Start a supervisor of its own session and wait until every process is ready. Raises CommandError with the reason."""
+    prepare(plan, directory)
+    with open(directory.supervisor_log, "ab") as log:
+        os.set_inheritable(lock.descriptor, True)
+        supervisor = subprocess.Popen(
+            [sys.executable, "-m", "rocketmq_tools.embedded", str(directory.root), str(lock.descriptor)],
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            cwd=directory.root,
+            start_new_session=True,
+            pass_fds=(lock.descriptor,),
+        )
+    lock.release()
+    try:
+        return wait_started(directory, plan.start_timeout_s + START_SLACK_S, lambda: supervisor.poll() is not None)
+    except KeyboardInterrupt:
+        # Nobody saw it start: leave nothing behind.
+        supervisor.send_signal(signal.SIGTERM)
+        supervisor.wait()
+        raise
+
+
+def wait_started(directory: ClusterDirectory, timeout_s: float, is_dead: Callable[[], bool]) -> ClusterState:
+    """Wait until the cluster runs. Raises CommandError when it failed, when its supervisor is dead, or when time is over."""
+    deadline = time.monotonic() + timeout_s
+    while True:
+        dead = is_dead()  # asked before the state is read, so that a last word is not missed
+        state = read_state(directory)
+        if state is not None and state.phase is Phase.RUNNING:
+            return state
+        if dead:
+            raise start_failure(state, directory)
+        if time.monotonic() > deadline:
+            raise CommandError(
+                f"{directory.root.name} was not ready within {timeout_s:g} s",
+                remedy="see `rocketmq ps` and `rocketmq logs`",
+                exit_code=ExitCode.TIMEOUT,
+            )
+        time.sleep(POLL_S)
+
+
+def start_failure(state: ClusterState | None, directory: ClusterDirectory) -> CommandError:
+    """What a user is told about a cluster that did not start."""
+    failure = state.failure if state is not None else None
+    if failure is None:
+        return CommandError("the supervisor ended before the cluster was ready", why=f"see {directory.supervisor_log}")
+    log_file = directory.log(failure.process)
+    details = f"--- the end of {log_file}\n{failure.log_tail}" if failure.log_tail else ""
+    timed_out = "was not ready within" in failure.reason
+    return CommandError(
+        failure.reason,
+        why="the rest of the cluster was stopped; data is kept",
+        remedy=f"read {log_file}",
+        details=details,
+        exit_code=ExitCode.TIMEOUT if timed_out else ExitCode.FAILED,
+    )
+
+
+def run_foreground(
+    plan: ClusterPlan, directory: ClusterDirectory, lock: ClusterLock, on_phase: Callable[[ClusterState], None]
+) -> None:
+    """Run the supervisor in this process until it is interrupted. Raises CommandError when the cluster does not start."""
+    from rocketmq_tools.embedded.supervisor import Supervisor
+
+    prepare(plan, directory)
+
+    async def supervise() -> int:
+        return await Supervisor(plan, directory, on_phase=on_phase).run()
+
+    try:
+        code = asyncio.run(supervise())
+    finally:
+        lock.release()
+    if code != ExitCode.OK:
+        raise start_failure(read_state(directory), directory)
+
+
+def prepare(plan: ClusterPlan, directory: ClusterDirectory) -> None:
+    """Write the plan, and remove the state of an earlier run so that nobody mistakes it for this one's."""
+    directory.state.unlink(missing_ok=True)
+    write_whole(directory.plan, msgspec.json.encode(plan))
+
+
+def stop(directory: ClusterDirectory, *, purge: bool) -> bool:
+    """Stop a cluster and end what is left of it; with ``purge`` remove its data. Whether anything ran. Raises CommandError."""
+    if not directory.root.is_dir():
+        return False
+    state = read_state(directory)
+    ran = is_locked(directory.lock)
+    if ran:
+        if state is None:
+            raise CommandError(f"{directory.root.name} is just starting", remedy="try again in a second")
+        identities.send(state.supervisor, signal.SIGTERM)
+    lock = _wait_lock(directory, state)
+    try:
+        ran = end_stale(directory) > 0 or ran
+        if purge:
+            shutil.rmtree(directory.root)
+    finally:
+        lock.release()
+    return ran
+
+
+def _wait_lock(directory: ClusterDirectory, state: ClusterState | None) -> ClusterLock:
+    deadline = time.monotonic() + STOP_TIMEOUT_S
+    killed = False
+    while (lock := ClusterLock.acquire(directory.lock)) is None:
+        if time.monotonic() > deadline:
+            if killed or state is None:
+                raise CommandError(f"{directory.root.name} does not stop", exit_code=ExitCode.TIMEOUT)
+            # Its children are tied to it and end with it.
+            identities.send(state.supervisor, signal.SIGKILL)
+            killed, deadline = True, time.monotonic() + STALE_GRACE_S
+        time.sleep(POLL_S)
+    return lock
+
+
+def find(*, data: Path | None = None, name: str | None = None, namespace: str | None = None) -> ClusterDirectory:
+    """The directory of the cluster that a command is about: the one named, else the only one that runs, else the only one there is.
+
+    Raises CommandError when there is none or when the choice is not clear.
+    """
+    if data is not None:
+        return ClusterDirectory(data.absolute())
+    if name is not None and namespace is not None:
+        return cluster_directory(namespace, name)
+    root = state_root()
+    known = sorted(path.parent for path in root.glob("*/plan.json")) if root.is_dir() else []
+    if name is not None:
+        known = [path for path in known if path.name == name or path.name.partition("-")[2] == name]
+    running = [path for path in known if is_locked(path / "lock")]
+    for candidates in (running, known):
+        if len(candidates) == 1:
+            return ClusterDirectory(candidates[0])
+        if candidates:
+            names = ", ".join(path.name.partition("-")[2] for path in candidates)
+            raise CommandError(
+                f"several clusters are on this machine: {names}",
+                remedy="choose one with --cluster NAME or -f FILE",
+                exit_code=ExitCode.USAGE,
+            )
+    raise CommandError(
+        f"there is no cluster {name} on this machine" if name else "no cluster is on this machine",
+        why=f"looked in {root}",
+        remedy="start one with `rocketmq up`",
+        exit_code=ExitCode.NOT_FOUND,
+    )
+
+
+def observed(directory: ClusterDirectory) -> ClusterState | None:
+    """The state of a cluster, corrected when its supervisor was killed and could not write its end."""
+    state = read_state(directory)
+    if state is None or state.phase in (Phase.STOPPED, Phase.FAILED) or identities.is_alive(state.supervisor):
+        return state
+    processes = [
+        p
+        if p.identity is not None and identities.is_alive(p.identity)
+        else msgspec.structs.replace(p, identity=None, ready=False)
+        for p in state.processes
+    ]
+    return msgspec.structs.replace(state, phase=Phase.STOPPED, processes=processes)
