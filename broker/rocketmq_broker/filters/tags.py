@@ -7,17 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from rocketmq_broker.filters.errors import ExpressionError
 from rocketmq_common.hashing import java_hash
 from rocketmq_remoting.bodies import EXPRESSION_TAG
 
 ALL = "*"
 TAGS_MAX = 4096
 _SPLIT = "||"
-_LOW_32 = 0xFFFFFFFF
-
-
-class ExpressionError(ValueError):
-    """A filter expression that cannot be understood."""
 
 
 def is_tag_expression(expression_type: str | None) -> bool:

@@ -1,0 +1,89 @@
+"""SQL92 filter expressions: read once, then evaluated once per message, three-valued as in SQL.
+
+``compile_expression`` keeps what it read last, failures too: consumers repeat their subscription in every heartbeat, and a
+wrong one in every retry.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Mapping
+
+from rocketmq_broker.filters.compiling import Condition, Values, compile_tree
+from rocketmq_broker.filters.errors import EvaluationError, ExpressionError
+from rocketmq_broker.filters.parsing import LENGTH_MAX, parse
+
+# As many as Apache keeps.
+CACHE_ENTRIES_MAX = 100
+
+
+class Expression:
+    """A compiled expression. Immutable; may be shared by all subscriptions with the same text."""
+
+    __slots__ = ("evaluate_values", "ignored", "names", "text")
+
+    def __init__(self, text: str) -> None:
+        syntax = parse(text)
+        self.text = text
+        self.names = syntax.names
+        """Properties that the expression names, each once."""
+        self.ignored = syntax.ignored
+        """Text behind the end of the expression, which Apache's parser and so this one overlooks; normally empty."""
+        self.evaluate_values: Condition = compile_tree(syntax.tree, syntax.names)
+        """`evaluate` over the values of `names`, in that order."""
+
+    def evaluate(self, properties: Mapping[str, str]) -> bool | None:
+        """True, false, or ``None`` for unknown. Raises EvaluationError when a property cannot be compared as asked."""
+        return self.evaluate_values(list(map(properties.get, self.names)))
+
+    def matches(self, properties: Mapping[str, str]) -> bool:
+        """Whether the message is wanted: unknown and errors count as no."""
+        return self.matches_values(list(map(properties.get, self.names)))
+
+    def matches_values(self, values: Values) -> bool:
+        """`matches` over the values of `names`, in that order."""
+        try:
+            return self.evaluate_values(values) is True
+        except EvaluationError:
+            return False
+
+    def __repr__(self) -> str:
+        return f"Expression({self.text!r})"
+
+
+class ExpressionCache:
+    """The expressions used last, at most ``entries_max`` of them."""
+
+    def __init__(self, entries_max: int = CACHE_ENTRIES_MAX) -> None:
+        self._entries_max = entries_max
+        self._entries: OrderedDict[str, Expression | ExpressionError] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def get(self, text: str) -> Expression:
+        """Compile ``text`` or return what came of it before; raises ExpressionError."""
+        found = self._entries.get(text)
+        if found is None:
+            try:
+                found = Expression(text)
+            except ExpressionError as error:
+                found = error
+            if len(text) <= LENGTH_MAX:
+                self._entries[text] = found
+                if len(self._entries) > self._entries_max:
+                    self._entries.popitem(last=False)
+        else:
+            self._entries.move_to_end(text)
+        if isinstance(found, ExpressionError):
+            # A new one each time: a raised exception collects the frames that it passed.
+            raise ExpressionError(str(found), found.position)
+        return found
+
+
+_cache = ExpressionCache()
+
+
+def compile_expression(text: str) -> Expression:
+    """The expression of ``text``. Raises ExpressionError: what was expected, and at which character counted from 1."""
+    return _cache.get(text)
