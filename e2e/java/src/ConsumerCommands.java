@@ -49,6 +49,7 @@ final class ConsumerCommands implements Commands {
             case "consumer.received": return received(arguments);
             case "consumer.assigned": return assigned(arguments);
             case "consumer.stop": consumers.remove(arguments.text("name")).push.shutdown(); return true;
+            case "consumer.running": return consumers.containsKey(arguments.text("name"));
             default: return null;
         }
     }

@@ -20,6 +20,7 @@ final class LitePullCommands implements Commands {
             case "lite.commit": named(arguments).commitSync(); return true;
             case "lite.committed": return committed(arguments);
             case "lite.stop": consumers.remove(arguments.text("name")).shutdown(); return true;
+            case "lite.running": return consumers.containsKey(arguments.text("name"));
             default: return null;
         }
     }

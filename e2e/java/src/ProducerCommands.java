@@ -25,6 +25,7 @@ final class ProducerCommands implements Commands {
             case "producer.start": return start(arguments);
             case "producer.send": return send(arguments);
             case "producer.stop": producers.remove(arguments.text("name")).shutdown(); return true;
+            case "producer.running": return producers.containsKey(arguments.text("name"));
             case "query.queues": return queues(arguments);
             case "query.key": return byKey(arguments);
             case "query.view": return Messages.describe(named(arguments).viewMessage(arguments.text("topic"), arguments.text("id")));
