@@ -1,0 +1,270 @@
+"""The composition root: the only place that constructs the parts of a broker and knows in which order they start.
+
+Start: store, tables, servers, services, registration. Stop is the mirror: name servers are told first, then no new connections,
+requests under way are answered, the store flushes, tables are written, and only then the clean marker is set.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from rocketmq_broker.clients.consumers import Consumers
+from rocketmq_broker.clients.locks import QueueLocks
+from rocketmq_broker.clients.processor import ClientProcessor
+from rocketmq_broker.clients.producers import Producers
+from rocketmq_broker.consumer_offsets import ConsumerOffsets
+from rocketmq_broker.delay import DelaySchedule
+from rocketmq_broker.groups import GroupTable
+from rocketmq_broker.held_pulls import RECHECK_MS
+from rocketmq_broker.identity import Identity, resolve_identity
+from rocketmq_broker.offsets import OffsetProcessor
+from rocketmq_broker.pull import PullProcessor
+from rocketmq_broker.query import QueryProcessor
+from rocketmq_broker.registration import Registration
+from rocketmq_broker.send import SendProcessor
+from rocketmq_broker.send_back import SendBackProcessor
+from rocketmq_broker.services import EXPIRY_SCAN_MS, ClientExpiry, IndexBuilder, Retention, forgiving
+from rocketmq_broker.settings import LoadedSettings
+from rocketmq_broker.statistics import BrokerStatistics
+from rocketmq_broker.topics import TopicTable
+from rocketmq_common.clock import Clock, SystemClock
+from rocketmq_common.files import FileSystem, RealFiles
+from rocketmq_common.tasks import TaskRegistry
+from rocketmq_remoting.client import RemotingClient
+from rocketmq_remoting.codes import RequestCode
+from rocketmq_remoting.connection import Connection, Route
+from rocketmq_remoting.limits import Limits
+from rocketmq_remoting.server import RemotingServer
+from rocketmq_store.statuses import RecoveryReport
+from rocketmq_store.store import MessageStore
+
+logger = logging.getLogger(__name__)
+
+CONFIG_DIRECTORY = "config"
+UNREGISTER_TIMEOUT_MS = 3000
+TABLES_INTERVAL_MS = 1000
+# The VIP port serves everything but what waits for messages (Java's "fast remoting server").
+CODES_NOT_ON_VIP = frozenset(
+    {RequestCode.PULL_MESSAGE, RequestCode.LITE_PULL_MESSAGE, RequestCode.POP_MESSAGE, RequestCode.NOTIFICATION}
+)
+
+
+class Broker:
+    """All parts of one broker under their names; `start` and `stop` on the event loop.
+
+    ``fatal`` is called, from any thread, when going on would break a promise (a failed sync, a dead service).
+    """
+
+    def __init__(
+        self,
+        loaded: LoadedSettings,
+        *,
+        fatal: Callable[[BaseException], None],
+        files: FileSystem | None = None,
+        clock: Clock | None = None,
+    ) -> None:
+        loop = asyncio.get_running_loop()
+        self.loaded = loaded
+        self.settings = loaded.broker
+        self.store_settings = loaded.store
+        self.files: FileSystem = files or RealFiles()
+        self.clock: Clock = clock or SystemClock()
+        self.fatal = fatal
+        self.started_ms = self.clock.now_ms()
+        self.recovery: RecoveryReport | None = None
+        self.is_serving = False
+        self.identity: Identity = resolve_identity(self.settings.broker_ip1, self.settings.broker_ip2)
+        # Configuration files and other slow file work; one thread, so that writes of one file never overtake each other.
+        self.io = ThreadPoolExecutor(1, thread_name_prefix="broker-io")
+        self.tasks = TaskRegistry(fatal)
+        settings, directory = self.settings, Path(self.store_settings.root) / CONFIG_DIRECTORY
+        self.statistics = BrokerStatistics()
+        self.store = MessageStore(
+            self.store_settings, files=self.files, clock=self.clock, post=loop.call_soon_threadsafe, fatal=fatal
+        )
+        delay_levels_ms = self.store_settings.delay_level_ms()
+        self.topics = TopicTable(
+            settings, self.files, directory, self.clock, self.io, delay_level_count=len(delay_levels_ms)
+        )
+        self.groups = GroupTable(settings, self.files, directory, self.clock, self.io)
+        self.offsets = ConsumerOffsets(
+            self.files, directory, self.clock, self.io, version_step=settings.consumer_offset_update_version_step
+        )
+        self.producers = Producers(self.clock)
+        self.consumers = Consumers(self.clock, self._is_group_notified)
+        self.locks = QueueLocks(self.clock)
+        self.client = RemotingClient()
+        self.registration = Registration(settings, self.identity, self.topics, self.client, self.clock, self.tasks)
+        self.topics.announce = self.registration.announce
+        self.delay = DelaySchedule(
+            settings,
+            self.store,
+            self.statistics,
+            self.files,
+            directory,
+            self.clock,
+            self.io,
+            delay_levels_ms=delay_levels_ms,
+        )
+        self.sending = SendProcessor(
+            settings, self.identity, self.store, self.topics, self.groups, self.locks, self.statistics, self.clock,
+            delay_level_max=len(delay_levels_ms),
+        )  # fmt: skip
+        self.pulling = PullProcessor(
+            settings, self.store, self.topics, self.groups, self.consumers, self.offsets, self.statistics
+        )
+        self.server: RemotingServer | None = None
+        self.vip_server: RemotingServer | None = None
+
+    def routes(self) -> list[Route]:
+        """The whole table of requests that this broker serves, apart from those given to `start`."""
+        settings = self.settings
+        processors = (
+            self.sending,
+            self.pulling,
+            SendBackProcessor(
+                settings, self.store, self.topics, self.groups, self.statistics,
+                delay_level_max=len(self.store_settings.delay_level_ms()),
+            ),
+            OffsetProcessor(settings, self.store, self.topics, self.groups, self.offsets),
+            QueryProcessor(settings, self.store),
+            ClientProcessor(settings, self.topics, self.groups, self.consumers, self.producers, self.locks),
+        )  # fmt: skip
+        return [route for processor in processors for route in processor.routes()]
+
+    async def start(self, extra_routes: Sequence[Route] = ()) -> None:
+        """Open the store and serve; the broker answers on its ports when this returns.
+
+        Raises StoreError, TableError, OSError (a port is taken): nothing is left running then.
+        """
+        loop = asyncio.get_running_loop()
+        try:
+            self.recovery = await loop.run_in_executor(self.io, self._open_store)
+            self.topics.on_change.append(self._forget_if_deleted)
+            self.offsets.clamp(self._queue_bounds)
+            await self._save_tables()
+            await self.offsets.save_if_dirty()
+            self.delay.start()
+            await self._listen([*self.routes(), *extra_routes])
+            self._start_services()
+            await self.registration.start()
+        except BaseException:
+            await self._close()
+            raise
+        self.is_serving = True
+
+    async def stop(self) -> None:
+        """Orderly end: leave the name servers, drain, flush, write the tables, set the clean marker."""
+        self.is_serving = False
+        await self.registration.stop(timeout_ms=UNREGISTER_TIMEOUT_MS)
+        self.pulling.release_all()
+        for server in (self.vip_server, self.server):
+            if server is not None:
+                await server.stop(self.settings.stop_grace_ms)
+        await self._close()
+
+    async def _listen(self, routes: Sequence[Route]) -> None:
+        settings = self.settings
+        limits = Limits(idle_ms=settings.server_channel_max_idle_time_seconds * 1000)
+        self.server = RemotingServer(routes, limits)
+        self.vip_server = RemotingServer([route for route in routes if route.code not in CODES_NOT_ON_VIP], limits)
+        for server in (self.server, self.vip_server):
+            server.on_disconnect.append(self._drop_connection)
+        listen_port = settings.listen_port
+        vip_port = settings.vip_port
+        if vip_port is None:
+            vip_port = listen_port - 2 if listen_port > 2 else 0
+        ha_port = settings.ha_listen_port
+        # Known before the first connection unless the system chooses.
+        self._bind(listen_port, vip_port, listen_port + 1 if ha_port is None else ha_port)
+        await _start(self.server, settings.bind_address, listen_port, "listenPort")
+        await _start(self.vip_server, settings.bind_address, vip_port, "listenPort - 2")
+        port = self.server.port
+        self._bind(port, self.vip_server.port, port + 1 if ha_port is None else ha_port)
+
+    def _bind(self, port: int, vip_port: int, ha_port: int) -> None:
+        self.identity.bind(port, vip_port, ha_port)
+        self.store.set_store_host(self.identity.store_host)
+
+    def _open_store(self) -> RecoveryReport:
+        report = self.store.open()
+        self.files.make_directory(Path(self.store_settings.root) / CONFIG_DIRECTORY)
+        for table in (self.topics, self.groups, self.offsets, self.delay):
+            table.load()
+        return report
+
+    async def _save_tables(self) -> None:
+        await self.topics.save_if_dirty()
+        await self.groups.save_if_dirty()
+
+    async def _close(self) -> None:
+        """Undo what `start` did, as far as it came."""
+        for server in (self.vip_server, self.server):
+            if server is not None:
+                await server.stop(0)
+        await self.registration.stop(timeout_ms=0)
+        self.delay.stop()
+        await self.tasks.stop()
+        await self.client.close()
+        if self.recovery is not None:
+            # Flush first: what the tables say must not run ahead of the log.
+            self.store.close()
+            await self._save_tables()
+            await self.offsets.save_if_dirty()
+            await self.delay.save()
+            self.recovery = None
+        self.io.shutdown()
+
+    def _drop_connection(self, connection: Connection) -> None:
+        self.producers.drop(connection)
+        self.consumers.drop(connection)
+        self.pulling.drop(connection)
+
+    def _is_group_notified(self, group: str) -> bool:
+        config = self.groups.get(group)
+        return config is None or config.notify_consumer_ids_changed_enable
+
+    def _queue_bounds(self, topic: str, queue_id: int) -> tuple[int, int]:
+        bounds = self.store.queue_bounds(topic, queue_id)
+        return (0, 0) if bounds is None else (bounds.min_offset, bounds.max_offset)
+
+    def _start_services(self) -> None:
+        settings, every = self.settings, self.tasks.every
+        IndexBuilder(self.store, self.statistics, self.tasks).start()
+        every(
+            settings.flush_consumer_offset_interval,
+            forgiving(self.offsets.save_if_dirty, "consumerOffset.json"),
+            "consumer offsets to disk",
+        )
+        every(
+            settings.flush_delay_offset_interval,
+            forgiving(self.delay.save_behind_flush, "delayOffset.json"),
+            "delay progress to disk",
+        )
+        every(
+            TABLES_INTERVAL_MS, forgiving(self._save_tables, "topics.json or subscriptionGroup.json"), "tables to disk"
+        )
+        every(RECHECK_MS, self.pulling.held.recheck, "recheck of held pulls")
+        every(EXPIRY_SCAN_MS, ClientExpiry(self.producers, self.consumers, self.locks).scan, "scan for silent clients")
+        every(settings.clean_resource_interval, Retention(self.store, self.clock).round, "retention")
+
+    def _forget_if_deleted(self, topic: str) -> None:
+        if self.topics.get(topic) is None:
+            self.statistics.forget_topic(topic)
+
+
+async def _start(server: RemotingServer, host: str, port: int, key: str) -> None:
+    try:
+        await server.start(host, port)
+    except OSError as error:
+        raise ListenError(
+            f"{host}:{port} ({key}): cannot listen: {error.strerror or error}: free the port or change it"
+        ) from error
+
+
+class ListenError(Exception):
+    """An address cannot be listened on; the message says which, why and what to do."""

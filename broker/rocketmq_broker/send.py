@@ -1,0 +1,466 @@
+"""Sending: codes 310, 10 (long names) and 320 (batch).
+
+`SendProcessor.send` is the hot path: one look-up of the topic's `Target`, a few comparisons, one concatenation, the append, one ready
+JSON answer. Whatever is not plain (delay, retry topic, transaction, missing topic) leaves it through `_send_special`, which
+rewrites the message and comes back. The order of checks and their codes are Apache's (SendMessageProcessor).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable
+from functools import partial
+from random import randrange
+from typing import Final
+
+import msgspec
+
+from rocketmq_broker.clients.locks import QueueLocks
+from rocketmq_broker.delay_levels import TIMER_PROPERTIES, Placement, delay_level, schedule
+from rocketmq_broker.groups import GroupTable
+from rocketmq_broker.identity import Identity
+from rocketmq_broker.put_answers import RESPONSE_CODES, refusal
+from rocketmq_broker.settings import BrokerRole, BrokerSettings
+from rocketmq_broker.statistics import BrokerStatistics, TopicCounters
+from rocketmq_broker.topics import TopicLimitReached, TopicTable
+from rocketmq_common import names, permissions
+from rocketmq_common.clock import Clock
+from rocketmq_common.message_ids import UniqueIds
+from rocketmq_common.properties import (
+    PROPERTY_CLUSTER,
+    PROPERTY_DELAY_LEVEL,
+    PROPERTY_KEYS,
+    PROPERTY_MSG_REGION,
+    PROPERTY_POP_CK,
+    PROPERTY_TRACE_SWITCH,
+    PROPERTY_TRANSACTION_PREPARED,
+    PROPERTY_TRANSIENT_PREFIX,
+    PROPERTY_UNIQUE_KEY,
+    append_property,
+    find_property,
+    remove_property,
+)
+from rocketmq_common.sysflags import MULTI_TAGS, TRANSACTION_MASK
+from rocketmq_common.topics import ATTRIBUTE_CLEANUP_POLICY, FILTER_MULTI_TAG, TopicConfig
+from rocketmq_common.versions import V3_4_9
+from rocketmq_remoting.codes import RequestCode, ResponseCode
+from rocketmq_remoting.commands import Command, Response
+from rocketmq_remoting.connection import Connection, Route
+from rocketmq_remoting.errors import RemotingError
+from rocketmq_remoting.headers.send import SendMessageRequestHeader, SendMessageRequestHeaderV1
+from rocketmq_store.appending import NewMessage
+from rocketmq_store.statuses import PutStatus
+from rocketmq_store.store import MessageStore
+
+logger = logging.getLogger(__name__)
+
+DLQ_QUEUE_NUMS: Final = 1
+_ONEWAY_DONE: Final = Response()
+_UNIQUE_KEY: Final = PROPERTY_UNIQUE_KEY + "\x01"
+_SUCCESS: Final = int(ResponseCode.SUCCESS)
+
+SendHeader = SendMessageRequestHeader | SendMessageRequestHeaderV1
+Outcome = Response | Awaitable[Response | None] | None
+
+
+class Target:
+    """What a send needs of its topic, gathered once; thrown away when the topic changes."""
+
+    __slots__ = ("counters", "is_plain", "name", "queue_max", "sys_flag", "write_queue_nums")
+
+    def __init__(self, config: TopicConfig, counters: TopicCounters, *, is_plain: bool) -> None:
+        self.name = config.topic_name
+        self.counters = counters
+        self.write_queue_nums = config.write_queue_nums
+        self.queue_max = config.queue_nums_max
+        self.sys_flag = MULTI_TAGS if config.topic_filter_type == FILTER_MULTI_TAG else 0
+        # False: each send needs the checks of retry topics or compaction.
+        self.is_plain = is_plain
+
+
+class SendProcessor:
+    """See the module."""
+
+    def __init__(
+        self,
+        settings: BrokerSettings,
+        identity: Identity,
+        store: MessageStore,
+        topics: TopicTable,
+        groups: GroupTable,
+        locks: QueueLocks,
+        statistics: BrokerStatistics,
+        clock: Clock,
+        *,
+        delay_level_max: int,
+    ) -> None:
+        self._settings = settings
+        self._identity = identity
+        self._store = store
+        self._append = store.append
+        self._is_sync = store.settings.is_sync_flush
+        self._topics = topics
+        self._groups = groups
+        self._locks = locks
+        self._statistics = statistics
+        self._size_counts = statistics.message_size_counts
+        self._clock = clock
+        self._delay_level_max = delay_level_max
+        self._targets: dict[str, Target] = {}
+        self._creating: dict[str, asyncio.Future[None]] = {}
+        self._unique_ids = UniqueIds()
+        trace = "true" if settings.trace_on else "false"
+        self._suffix = "".join(
+            f"{name}\x01{value}\x02"
+            for name, value in (
+                (PROPERTY_MSG_REGION, settings.region_id),
+                (PROPERTY_TRACE_SWITCH, trace),
+                (PROPERTY_CLUSTER, settings.broker_cluster_name),
+            )
+        )
+        self._suffix_bytes = self._suffix.encode()
+        self._ext_tail = b',"MSG_REGION":%b,"TRACE_ON":"%b"}' % (
+            msgspec.json.encode(settings.region_id),
+            trace.encode(),
+        )
+        topics.on_change.append(self._forget)
+
+    def routes(self) -> list[Route]:
+        """The rows of the table that this processor serves."""
+        return [
+            Route(RequestCode.SEND_MESSAGE_V2, SendMessageRequestHeader, self.send),
+            Route(RequestCode.SEND_MESSAGE, SendMessageRequestHeaderV1, self.send),
+            Route(RequestCode.SEND_BATCH_MESSAGE, SendMessageRequestHeader, self.send_batch),
+        ]
+
+    def send(self, connection: Connection, command: Command, header: SendHeader) -> Outcome:
+        """Store one message and answer with its place."""
+        topic = header.topic
+        target = self._targets.get(topic)
+        if target is None:
+            target = self._resolve(header)
+            if target is None:
+                return self._create_then(self.send, connection, command, header)
+        elif self._settings.start_accept_send_request_time_stamp:
+            self._check_started()
+        queue_id = wanted_queue_id = header.queue_id
+        if queue_id < 0:
+            queue_id = wanted_queue_id = randrange(target.write_queue_nums or 1)
+        elif queue_id >= target.queue_max:
+            raise _queue_illegal(target, queue_id, connection)
+        text = header.properties
+        sys_flag = header.sys_flag | target.sys_flag
+        reconsume_times = header.reconsume_times
+        if (
+            not target.is_plain
+            or "DEL" in text  # DELAY, TIMER_DELAY_*, TIMER_DELIVER_MS
+            or "TRAN" in text  # TRAN_MSG, __RMQ.TRANSIENT.*
+            or "POP_CK" in text
+            or "MSG_REGION" in text
+            or sys_flag & TRANSACTION_MASK
+        ):
+            placement = self._send_special(command, header, queue_id)
+            if not isinstance(placement, Placement):
+                return self._ensure_then_send(placement, connection, command, header)
+            topic, queue_id, text = placement
+        start = text.find(_UNIQUE_KEY)
+        if start >= 0 and (start == 0 or text[start - 1] == "\x02"):
+            start += 9
+            end = text.find("\x02", start)
+            unique_key = text[start:end] if end >= 0 else text[start:]
+        else:
+            unique_key = find_property(text, PROPERTY_UNIQUE_KEY) or ""
+        if not unique_key:
+            unique_key = self._unique_ids.create()
+            text = append_property(text, PROPERTY_UNIQUE_KEY, unique_key)
+        properties = text.encode()
+        if properties[-1] != 2:
+            # Clients before 5.0 leave out the last separator; without it their last value would swallow our first name.
+            properties += b"\x02"
+        body = command.body
+        result = self._append(
+            NewMessage(
+                topic,
+                queue_id,
+                body,
+                properties + self._suffix_bytes,
+                header.flag,
+                sys_flag,
+                header.born_timestamp,
+                connection.peer_host,
+                reconsume_times,
+            )
+        )
+        counters = target.counters
+        status = result.status
+        if status is not PutStatus.PUT_OK:
+            counters.put_failed += 1
+            raise refusal(status, result.reason)
+        size = len(body)
+        counters.put_nums += 1
+        counters.put_size += size
+        if size <= 1024:
+            self._size_counts[0] += 1
+        else:
+            self._statistics.note_size(size)
+        if command.flag & 2:
+            return _ONEWAY_DONE
+        ext = b'{"msgId":"%b%016X","queueId":"%d","queueOffset":"%d","transactionId":"%b"%b' % (
+            self._identity.message_id_prefix,
+            result.physical_offset,
+            wanted_queue_id,
+            result.queue_offset,
+            unique_key.encode() if unique_key.isalnum() else _json_inside(unique_key),
+            self._ext_tail,
+        )
+        if self._is_sync and "WAIT\x01f" not in text:
+            self._store.when_durable(result.end_offset, partial(_answer_durable, connection, command, ext))
+            return None
+        return Response(0, ext)
+
+    def send_batch(self, connection: Connection, command: Command, header: SendMessageRequestHeader) -> Outcome:
+        """Store the messages of a batch, which share topic and queue, one after another and all or none."""
+        if len(header.topic) > names.TOPIC_LENGTH_MAX:
+            raise RemotingError(
+                ResponseCode.MESSAGE_ILLEGAL,
+                f"message topic length over 127: {len(header.topic)}",
+            )
+        if names.is_retry_topic(header.topic):
+            raise RemotingError(
+                ResponseCode.MESSAGE_ILLEGAL, f"batch request does not support retry group {header.topic}"
+            )
+        target = self._targets.get(header.topic)
+        if target is None:
+            target = self._resolve(header)
+            if target is None:
+                return self._create_then(self.send_batch, connection, command, header)
+        elif self._settings.start_accept_send_request_time_stamp:
+            self._check_started()
+        queue_id = header.queue_id
+        if queue_id < 0:
+            queue_id = randrange(target.write_queue_nums or 1)
+        elif queue_id >= target.queue_max:
+            raise _queue_illegal(target, queue_id, connection)
+        text = header.properties
+        if header.sys_flag & TRANSACTION_MASK or find_property(text, PROPERTY_TRANSACTION_PREPARED):
+            raise RemotingError(ResponseCode.MESSAGE_ILLEGAL, "a batch cannot be part of a transaction")
+        if find_property(text, PROPERTY_DELAY_LEVEL) or any(find_property(text, name) for name in TIMER_PROPERTIES):
+            raise RemotingError(ResponseCode.MESSAGE_ILLEGAL, "a batch cannot be delayed")
+        # 5.x clients give the batch a unique key of its own beside those of its messages, which must stay findable by theirs.
+        text = remove_property(text, PROPERTY_UNIQUE_KEY)
+        if text and text[-1] != "\x02":
+            text += "\x02"
+        result = self._store.append_batch(
+            NewMessage(
+                header.topic,
+                queue_id,
+                command.body,
+                (text + self._suffix).encode(),
+                header.flag,
+                header.sys_flag | target.sys_flag,
+                header.born_timestamp,
+                connection.peer_host,
+                header.reconsume_times,
+            )
+        )
+        counters = target.counters
+        if result.status is not PutStatus.PUT_OK:
+            counters.put_failed += 1
+            raise refusal(result.status, result.reason)
+        count = len(result.physical_offsets)
+        size = len(command.body)
+        counters.put_nums += count
+        counters.put_size += size
+        self._statistics.note_size(size // count, count)
+        if command.flag & 2:
+            return _ONEWAY_DONE
+        prefix = self._identity.message_id_prefix
+        ext = b'{"msgId":"%b","queueId":"%d","queueOffset":"%d"%b' % (
+            b",".join([b"%b%016X" % (prefix, offset) for offset in result.physical_offsets]),
+            queue_id,
+            result.queue_offset,
+            self._ext_tail,
+        )
+        if self._is_sync and "WAIT\x01f" not in text:
+            self._store.when_durable(result.end_offset, partial(_answer_durable, connection, command, ext))
+            return None
+        return Response(0, ext)
+
+    # -- what is not plain -------------------------------------------------------------------------------------------
+
+    def _forget(self, topic: str) -> None:
+        self._targets.pop(topic, None)
+
+    def _check_started(self) -> None:
+        start = self._settings.start_accept_send_request_time_stamp
+        if self._clock.now_ms() < start:
+            raise RemotingError(
+                ResponseCode.SYSTEM_ERROR, f"broker unable to service, until {start} (startAcceptSendRequestTimeStamp)"
+            )
+
+    def _resolve(self, header: SendHeader) -> Target | None:
+        """Checks that depend on the topic only; ``None`` when it must be created first. Raises RemotingError."""
+        settings = self._settings
+        if settings.broker_role is BrokerRole.SLAVE:
+            raise RemotingError(
+                ResponseCode.SYSTEM_BUSY,
+                "[REJECTREQUEST]system busy, start flow control for a while: this broker is a slave",
+            )
+        self._check_started()
+        topic = header.topic
+        config = self._topics.get(topic)
+        if not permissions.is_writeable(settings.broker_permission) and config is not None and config.order:
+            raise RemotingError(
+                ResponseCode.NO_PERMISSION, f"the broker[{self._identity.host}] sending message is forbidden"
+            )
+        problem = names.topic_name_problem(topic)
+        if problem is not None:
+            raise RemotingError(ResponseCode.INVALID_PARAMETER, problem)
+        if topic in names.TOPICS_CLOSED_TO_CLIENTS:
+            raise RemotingError(ResponseCode.NO_PERMISSION, f"Sending message to topic[{topic}] is forbidden.")
+        if config is None or topic in self._creating:
+            return None
+        is_compacted = config.attributes.get(ATTRIBUTE_CLEANUP_POLICY) == "COMPACTION"
+        # An ordered topic asks the permission each time, because it may change at run time.
+        is_plain = not (names.is_retry_topic(topic) or is_compacted)
+        target = Target(config, self._statistics.topic(topic), is_plain=is_plain)
+        if not config.order:
+            self._targets[topic] = target
+        return target
+
+    async def _create_then(
+        self, handler: object, connection: Connection, command: Command, header: SendHeader
+    ) -> Response | None:
+        """Create the topic as its template says, or wait for whoever does, then send."""
+        topic = header.topic
+        waiting = self._creating.get(topic)
+        if waiting is None:
+            if self._topics.get(topic) is None:
+                await self._create(header)
+        else:
+            await asyncio.shield(waiting)
+            if self._topics.get(topic) is None:
+                raise _topic_missing(topic)
+        outcome = handler(connection, command, header)  # type: ignore[operator]
+        return outcome if outcome is None or isinstance(outcome, Response) else await outcome
+
+    async def _create(self, header: SendHeader) -> None:
+        topic = header.topic
+        if names.is_retry_topic(topic):
+            config: TopicConfig | None = TopicConfig(topic_name=topic, read_queue_nums=1, write_queue_nums=1)
+        else:
+            config = self._topics.inherited(
+                topic, header.default_topic, header.default_topic_queue_nums, unit_mode=header.unit_mode
+            )
+        if config is None:
+            raise _topic_missing(topic)
+        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._creating[topic] = done
+        try:
+            await self._topics.update(config)
+            self._statistics.auto_created_topic_count += 1
+        except TopicLimitReached as error:
+            raise RemotingError(ResponseCode.SYSTEM_ERROR, str(error)) from error
+        except OSError as error:
+            raise RemotingError(
+                ResponseCode.SYSTEM_ERROR, f"topic {topic} cannot be written to disk: {error}"
+            ) from error
+        finally:
+            del self._creating[topic]
+            done.set_result(None)
+
+    def _send_special(self, command: Command, header: SendHeader, queue_id: int) -> Placement | str:
+        """Rewrite what is not a plain send; the name of a topic instead when that must exist first. Raises RemotingError."""
+        topic = header.topic
+        text = header.properties
+        if "MSG_REGION" in text:
+            # A message that was consumed and is sent again carries the broker's own properties already.
+            for name in (PROPERTY_MSG_REGION, PROPERTY_TRACE_SWITCH, PROPERTY_CLUSTER):
+                text = remove_property(text, name)
+        if PROPERTY_POP_CK in text:
+            text = remove_property(text, PROPERTY_POP_CK)
+        if PROPERTY_TRANSIENT_PREFIX in text:
+            kept = [pair for pair in text.split("\x02") if pair and not pair.startswith(PROPERTY_TRANSIENT_PREFIX)]
+            text = "\x02".join(kept)
+        is_dead = False
+        if names.is_retry_topic(topic):
+            group = topic[len(names.RETRY_TOPIC_PREFIX) :]
+            config = self._groups.find(group)
+            if config is None:
+                raise RemotingError(ResponseCode.SUBSCRIPTION_GROUP_NOT_EXIST, f"subscription group not exist, {group}")
+            retry_times_max = config.retry_max_times
+            if command.version >= V3_4_9 and header.max_reconsume_times is not None:
+                retry_times_max = header.max_reconsume_times
+            if header.reconsume_times > retry_times_max or self._locks.is_group_locking(group):
+                is_dead = True
+                topic, queue_id = names.dlq_topic(group), randrange(DLQ_QUEUE_NUMS)
+                if self._topics.get(topic) is None:
+                    return topic
+                text = append_property(remove_property(text, PROPERTY_DELAY_LEVEL), PROPERTY_DELAY_LEVEL, "-1")
+        topic_config = self._topics.get(topic)
+        if (
+            topic_config is not None
+            and topic_config.attributes.get(ATTRIBUTE_CLEANUP_POLICY) == "COMPACTION"
+            and not find_property(text, PROPERTY_KEYS)
+        ):
+            raise RemotingError(ResponseCode.MESSAGE_ILLEGAL, f"topic {topic} is compacted: its messages need KEYS")
+        if (
+            find_property(text, PROPERTY_TRANSACTION_PREPARED) or ""
+        ).lower() == "true" or header.sys_flag & TRANSACTION_MASK:
+            raise RemotingError(
+                ResponseCode.NO_PERMISSION,
+                f"the broker[{self._identity.host}] sending transaction message is forbidden: "
+                "transactions are not supported by this broker yet",
+            )
+        try:
+            level = 0 if is_dead else delay_level(text)
+        except ValueError as error:
+            raise RemotingError(ResponseCode.MESSAGE_ILLEGAL, str(error)) from error
+        if level > 0:
+            return schedule(topic, queue_id, text, level, self._delay_level_max)
+        for name in TIMER_PROPERTIES:
+            if find_property(text, name):
+                raise RemotingError(
+                    ResponseCode.MESSAGE_ILLEGAL,
+                    f"property {name}: delays to the millisecond are not supported by this broker yet: use a delay level",
+                )
+        return Placement(topic, queue_id, text)
+
+    async def _ensure_then_send(
+        self, topic: str, connection: Connection, command: Command, header: SendHeader
+    ) -> Response | None:
+        try:
+            await self._topics.ensure(topic, DLQ_QUEUE_NUMS)
+        except (OSError, TopicLimitReached) as error:
+            raise RemotingError(ResponseCode.SYSTEM_ERROR, f"topic {topic} cannot be created: {error}") from error
+        outcome = self.send(connection, command, header)
+        return outcome if outcome is None or isinstance(outcome, Response) else await outcome
+
+
+def _answer_durable(connection: Connection, command: Command, ext: bytes, status: PutStatus) -> None:
+    """The flush that covers a message ended: its place is told in any case, the code says how far it is safe."""
+    if status is PutStatus.PUT_OK:
+        connection.respond(command, Response(_SUCCESS, ext))
+    else:
+        connection.respond(command, Response(RESPONSE_CODES.get(status, ResponseCode.SYSTEM_ERROR), ext, status.name))
+
+
+def _queue_illegal(target: Target, queue_id: int, connection: Connection) -> RemotingError:
+    return RemotingError(
+        ResponseCode.INVALID_PARAMETER,
+        f"request queueId[{queue_id}] is illegal, topic[{target.name}] has {target.queue_max} queues, "
+        f"producer: {connection.remote}",
+    )
+
+
+def _topic_missing(topic: str) -> RemotingError:
+    return RemotingError(
+        ResponseCode.TOPIC_NOT_EXIST,
+        f"topic[{topic}] not exist, apply first please! See https://rocketmq.apache.org/docs/bestPractice/06FAQ for further details.",
+    )
+
+
+def _json_inside(text: str) -> bytes:
+    """The inside of a JSON string; unique keys come from clients."""
+    return msgspec.json.encode(text)[1:-1]

@@ -1,0 +1,97 @@
+"""What a broker does by the clock: writing tables, indexing behind the append, retention, forgetting silent clients."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from time import monotonic
+from typing import Final
+
+from rocketmq_broker.clients.consumers import Consumers
+from rocketmq_broker.clients.locks import QueueLocks
+from rocketmq_broker.clients.producers import Producers
+from rocketmq_broker.statistics import BrokerStatistics
+from rocketmq_common.clock import Clock
+from rocketmq_common.tasks import TaskRegistry
+from rocketmq_store.store import MessageStore
+
+logger = logging.getLogger(__name__)
+
+EXPIRY_SCAN_MS: Final = 10_000
+# Index notes are worked off in slices short enough (about 1 ms) that no send notices.
+INDEX_TICK_S: Final = 0.1
+INDEX_SLICE: Final = 256
+
+
+def forgiving(action: Callable[[], Awaitable[None]], what: str) -> Callable[[], Awaitable[None]]:
+    """``action``, with a failing disk logged instead of ending the broker: the next round tries again."""
+
+    async def attempt() -> None:
+        try:
+            await action()
+        except OSError as error:
+            logger.error("%s cannot be written: %s; tried again at the next interval", what, error)
+
+    return attempt
+
+
+class ClientExpiry:
+    """Closes connections whose clients have been silent; closing is what unregisters them."""
+
+    def __init__(self, producers: Producers, consumers: Consumers, locks: QueueLocks) -> None:
+        self._producers = producers
+        self._consumers = consumers
+        self._locks = locks
+
+    def scan(self) -> None:
+        """One round."""
+        for member in (*self._producers.expired(), *self._consumers.expired()):
+            if not member.connection.is_closed:
+                logger.warning(
+                    "client %s at %s sent no heartbeat, its connection is closed", member.client_id, member.address
+                )
+                member.connection.close("no heartbeat")
+            self._producers.drop(member.connection)
+            self._consumers.drop(member.connection)
+        self._locks.remove_expired()
+
+
+class IndexBuilder:
+    """Works off the store's index notes between other work, and measures on its ticks how late the loop is."""
+
+    def __init__(self, store: MessageStore, statistics: BrokerStatistics, tasks: TaskRegistry) -> None:
+        self._store = store
+        self._statistics = statistics
+        self._tasks = tasks
+
+    def start(self) -> None:
+        """Begin; a failure of the index ends the broker."""
+        self._tasks.start(self._run(), "index builder", critical=True)
+
+    async def _run(self) -> None:
+        while True:
+            due = monotonic() + INDEX_TICK_S
+            await asyncio.sleep(INDEX_TICK_S)
+            self._statistics.note_loop_lag((monotonic() - due) * 1000)
+            left = self._store.build_index(INDEX_SLICE)
+            stuck_at = -1
+            while left and left != stuck_at:
+                # Sockets and timers get their turn between two slices. A full disk leaves the notes where they are.
+                stuck_at = left
+                await asyncio.sleep(0)
+                left = self._store.build_index(INDEX_SLICE)
+
+
+class Retention:
+    """Asks the store to remove what has expired and to look at the disk."""
+
+    def __init__(self, store: MessageStore, clock: Clock) -> None:
+        self._store = store
+        self._clock = clock
+
+    def round(self) -> None:
+        """One round."""
+        report = self._store.clean(self._clock.now_ms())
+        if report.removed_segments:
+            logger.info("retention removed %d commit log segments", report.removed_segments)
