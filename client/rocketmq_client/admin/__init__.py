@@ -1,0 +1,1 @@
+"""Administration: topics, groups, brokers and messages, with typed results."""

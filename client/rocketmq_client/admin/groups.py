@@ -1,0 +1,264 @@
+"""Consumer groups: create, progress, members, moving offsets."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+
+from rocketmq_client.admin.access import Access, BrokerAddress, convert, parse
+from rocketmq_client.admin.connections import ClientConnection, ConsumerConnections
+from rocketmq_client.admin.topics import queue_from
+from rocketmq_client.errors import GroupNotFound, InvalidArgument, NobodyOnline, NotFound, RequestRefused, TopicNotFound
+from rocketmq_client.routes import Route
+from rocketmq_common import names
+from rocketmq_common.groups import SubscriptionGroupConfig, group_config_from
+from rocketmq_remoting.bodies import MessageQueue
+from rocketmq_remoting.codes import RequestCode, ResponseCode
+
+LATEST = -1
+
+
+@dataclass(frozen=True, slots=True)
+class QueueProgress:
+    """How far a group is on one queue: offsets, and the ms time of the last message consumed (0: unknown)."""
+
+    queue: MessageQueue
+    broker_offset: int
+    consumer_offset: int
+    pull_offset: int
+    last_timestamp_ms: int
+
+    @property
+    def lag(self) -> int:
+        """Messages not consumed yet."""
+        return max(self.broker_offset - max(self.consumer_offset, 0), 0)
+
+    @property
+    def in_flight(self) -> int:
+        """Messages pulled but not committed yet."""
+        return max(self.pull_offset - max(self.consumer_offset, 0), 0)
+
+
+@dataclass(frozen=True, slots=True)
+class GroupProgress:
+    """How far a group is on all its queues; ``tps`` is what brokers measure."""
+
+    group: str
+    queues: tuple[QueueProgress, ...]
+    tps: float
+
+    @property
+    def lag(self) -> int:
+        """Messages not consumed yet, all queues together."""
+        return sum(queue.lag for queue in self.queues)
+
+
+class Groups:
+    """``admin.groups``."""
+
+    def __init__(self, access: Access) -> None:
+        self._access = access
+
+    async def configs(self, *, with_system: bool = False) -> dict[str, SubscriptionGroupConfig]:
+        """Configuration of every group that some broker knows, by name."""
+        result: dict[str, SubscriptionGroupConfig] = {}
+        for _, answer in await self._access.each(
+            await self._access.masters(),
+            lambda b: self._access.ask(b.address, RequestCode.GET_ALL_SUBSCRIPTIONGROUP_CONFIG),
+        ):
+            table: dict[str, Any] = parse(answer.body).get("subscriptionGroupTable") or {}
+            for name, raw in table.items():
+                if with_system or not names.is_system_group(name):
+                    result[name] = group_config_from(raw, name)
+        return dict(sorted(result.items()))
+
+    async def config(self, group: str) -> SubscriptionGroupConfig:
+        """The configuration of one group; raises GroupNotFound."""
+        for broker in await self._access.masters():
+            try:
+                answer = await self._access.ask(
+                    broker.address, RequestCode.GET_SUBSCRIPTIONGROUP_CONFIG, {"group": group}
+                )
+            except NotFound:
+                continue
+            return group_config_from(parse(answer.body), group)
+        raise GroupNotFound(
+            ResponseCode.SUBSCRIPTION_GROUP_NOT_EXIST, f"no broker knows group {group}", hint="see: rocketmq group ls"
+        )
+
+    async def create(
+        self, config: SubscriptionGroupConfig | str, *, cluster: str | None = None, broker: str | None = None
+    ) -> list[BrokerAddress]:
+        """Create or alter a group at all masters (of a cluster, or one broker); returns where. Raises InvalidArgument."""
+        wanted = SubscriptionGroupConfig(group_name=config) if isinstance(config, str) else config
+        problem = names.group_name_problem(wanted.group_name)
+        if problem is not None:
+            raise InvalidArgument(problem)
+        masters = await self._access.masters(cluster=cluster, broker=broker)
+        body = msgspec.json.encode({k: v for k, v in msgspec.to_builtins(wanted).items() if v is not None})
+        await self._access.each(
+            masters, lambda b: self._access.ask(b.address, RequestCode.UPDATE_AND_CREATE_SUBSCRIPTIONGROUP, None, body)
+        )
+        return masters
+
+    async def delete(self, group: str, *, clean_offsets: bool = False) -> None:
+        """Delete a group, with ``clean_offsets`` its progress, and its retry and dead-letter topics; raises GroupNotFound."""
+        await self.config(group)
+        header = {"groupName": group, "cleanOffset": "true" if clean_offsets else "false"}
+        await self._access.each(
+            await self._access.masters(),
+            lambda b: self._access.ask(b.address, RequestCode.DELETE_SUBSCRIPTIONGROUP, header),
+        )
+        name_servers = self._access.instance.name_servers
+        for topic in (names.retry_topic(group), names.dlq_topic(group)):
+            try:
+                route = await self._access.instance.routes.fetch(topic)
+            except TopicNotFound:
+                continue
+            for broker in await self._access.masters_of(route):
+                await self._access.ask(broker.address, RequestCode.DELETE_TOPIC_IN_BROKER, {"topic": topic})
+            await name_servers.tell_all(RequestCode.DELETE_TOPIC_IN_NAMESRV, {"topic": topic})
+
+    async def progress(self, group: str, *, topic: str | None = None) -> GroupProgress:
+        """Offsets and lag on every queue that the group has offsets of; empty when it never consumed.
+
+        Raises GroupNotFound when no broker knows the group.
+        """
+        header = {"consumerGroup": group} | ({"topic": topic} if topic else {})
+        queues: list[QueueProgress] = []
+        tps = 0.0
+        for broker in await self._access.masters():
+            try:
+                answer = await self._access.ask(broker.address, RequestCode.GET_CONSUME_STATS, header)
+            except NotFound:
+                continue
+            body = parse(answer.body)
+            tps += float(body.get("consumeTps") or 0)
+            queues += (_progress(key, row) for key, row in (body.get("offsetTable") or {}).items())
+        if not queues:
+            await self.config(group)
+        return GroupProgress(group, tuple(sorted(queues, key=lambda q: q.queue)), tps)
+
+    async def members(self, group: str) -> ConsumerConnections:
+        """Connected consumers, their subscriptions and model; raises NobodyOnline."""
+        merged: ConsumerConnections | None = None
+        by_id: dict[str, ClientConnection] = {}
+        for broker in await self._access.masters():
+            try:
+                answer = await self._access.ask(
+                    broker.address, RequestCode.GET_CONSUMER_CONNECTION_LIST, {"consumerGroup": group}
+                )
+            except NotFound:
+                continue
+            part = convert(answer.body, ConsumerConnections)
+            by_id |= {connection.client_id: connection for connection in part.connection_set}
+            if merged is None:
+                merged = part
+            merged.subscription_table |= part.subscription_table
+        if merged is None:
+            raise NobodyOnline(
+                ResponseCode.CONSUMER_NOT_ONLINE, f"no consumer of group {group} is connected", hint="start one"
+            )
+        merged.connection_set = sorted(by_id.values(), key=lambda c: c.client_id)
+        return merged
+
+    async def running_info(self, group: str, client_id: str) -> dict[str, Any]:
+        """What a connected consumer says of itself; raises NobodyOnline, RequestTimeout."""
+        header = {"consumerGroup": group, "clientId": client_id, "jstackEnable": "false"}
+        refusal: RequestRefused | None = None
+        for broker in await self._access.masters():
+            try:
+                answer = await self._access.ask(
+                    broker.address, RequestCode.GET_CONSUMER_RUNNING_INFO, header, timeout_ms=12_000
+                )
+            except RequestRefused as error:
+                refusal = error
+                continue
+            info: dict[str, Any] = parse(answer.body)
+            return info
+        raise refusal or NobodyOnline(ResponseCode.CONSUMER_NOT_ONLINE, f"{client_id} is not connected")
+
+    async def seek(
+        self, group: str, topic: str, timestamp_ms: int = LATEST, *, force: bool = True
+    ) -> dict[MessageQueue, int]:
+        """Move the group on ``topic`` to the messages stored at ``timestamp_ms`` (-1: the end); returns the new offsets.
+
+        ``force`` allows moving forward past what is not consumed. Raises TopicNotFound, GroupNotFound.
+        """
+        header = {
+            "topic": topic,
+            "group": group,
+            "timestamp": str(timestamp_ms),
+            "isForce": "true" if force else "false",
+            "queueId": "-1",
+            "offset": "-1",
+        }
+        result: dict[MessageQueue, int] = {}
+        for _, answer in await self._access.each(
+            await self._access.masters_of(await self._route(topic)),
+            lambda b: self._access.ask(b.address, RequestCode.INVOKE_BROKER_TO_RESET_OFFSET, header),
+        ):
+            table = parse(answer.body).get("offsetTable") or {}
+            result |= {queue_from(key): int(offset) for key, offset in table.items()}
+        return dict(sorted(result.items()))
+
+    async def seek_queue(self, group: str, queue: MessageQueue, offset: int) -> None:
+        """Move the group on one queue to ``offset``, also while its consumers run; raises TopicNotFound, GroupNotFound."""
+        header = {
+            "topic": queue.topic,
+            "group": group,
+            "timestamp": str(LATEST),
+            "isForce": "true",
+            "queueId": str(queue.queue_id),
+            "offset": str(offset),
+        }
+        await self._route(queue.topic)
+        address = self._access.instance.routes.master(queue.broker_name)
+        await self._access.ask(address, RequestCode.INVOKE_BROKER_TO_RESET_OFFSET, header)
+
+    async def commit(self, group: str, offsets: Mapping[MessageQueue, int]) -> None:
+        """Set committed offsets as a consumer would; for groups without running consumers."""
+        for queue, offset in offsets.items():
+            await self._route(queue.topic)
+            header = {
+                "consumerGroup": group,
+                "topic": queue.topic,
+                "queueId": str(queue.queue_id),
+                "commitOffset": str(offset),
+            }
+            address = self._access.instance.routes.master(queue.broker_name)
+            await self._access.ask(address, RequestCode.UPDATE_CONSUMER_OFFSET, header)
+
+    async def copy_offsets(self, source: str, target: str, *, topic: str) -> None:
+        """Give group ``target`` the progress of ``source`` on ``topic``; raises TopicNotFound, GroupNotFound."""
+        header = {"srcGroup": source, "destGroup": target, "topic": topic, "offline": "false"}
+        await self._access.each(
+            await self._access.masters_of(await self._route(topic)),
+            lambda b: self._access.ask(b.address, RequestCode.CLONE_GROUP_OFFSET, header),
+        )
+
+    async def topics(self, group: str) -> list[str]:
+        """Topics that the group has offsets of."""
+        found: set[str] = set()
+        for _, answer in await self._access.each(
+            await self._access.masters(),
+            lambda b: self._access.ask(b.address, RequestCode.QUERY_TOPICS_BY_CONSUMER, {"group": group}),
+        ):
+            found |= set(parse(answer.body).get("topicList") or [])
+        return sorted(found)
+
+    async def _route(self, topic: str) -> Route:
+        return await self._access.instance.routes.fetch(topic)
+
+
+def _progress(key: Any, row: Mapping[str, Any]) -> QueueProgress:
+    return QueueProgress(
+        queue_from(key),
+        int(row.get("brokerOffset", 0)),
+        int(row.get("consumerOffset", 0)),
+        int(row.get("pullOffset", 0)),
+        int(row.get("lastTimestamp", 0)),
+    )
