@@ -10,7 +10,7 @@ import click
 
 from rocketmq_tools.errors import CommandError, ExitCode
 
-F = TypeVar("F", bound=Callable[..., Any])
+F = TypeVar("F", bound=Callable[..., Any] | click.Command)
 
 
 def choice_options(function: F) -> F:
@@ -24,18 +24,11 @@ def choice_options_without_f(function: F) -> F:
 
 
 def _choice_options(function: F, *file_names: str) -> F:
-    options: list[Callable[[F], F]] = [
-        click.option(
-            "--data", type=click.Path(file_okay=False, path_type=Path), help="The directory given to `up --data`."
-        ),
-        click.option(
-            *file_names, "source", metavar="FILE", help="The document that it was started from; - is standard input."
-        ),
-        click.option("--cluster", "cluster_name", metavar="NAME", help="The cluster's name."),
-    ]
-    for option in options:
-        function = option(function)
-    return function
+    directory = click.Path(file_okay=False, path_type=Path)
+    function = click.option("--data", type=directory, help="The directory given to `up --data`.")(function)
+    help_text = "The document that it was started from; - is standard input."
+    function = click.option(*file_names, "source", metavar="FILE", help=help_text)(function)
+    return click.option("--cluster", "cluster_name", metavar="NAME", help="The cluster's name.")(function)
 
 
 def chosen(cluster_name: str | None, source: str | None, data: Path | None) -> Any:

@@ -30,8 +30,12 @@ class Globals:
     verbose: bool = False
 
     def namesrv_addresses(self) -> list[str]:
-        """The name servers to ask; raises CommandError when none are given."""
+        """The name servers to ask: those given, else those of the one cluster that `up` runs here. Raises CommandError."""
         addresses = [a.strip() for a in (self.namesrv or "").replace(",", ";").split(";") if a.strip()]
+        if not addresses:
+            from rocketmq_tools.embedded.clusters import running_name_servers
+
+            addresses = running_name_servers()
         if not addresses:
             raise CommandError(
                 "no name server is known",

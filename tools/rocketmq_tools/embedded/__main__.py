@@ -17,6 +17,8 @@ from rocketmq_tools.embedded.supervisor import Supervisor
 def main(arguments: list[str]) -> int:
     """Run the plan in the directory until told to stop; the exit code of the process."""
     directory = ClusterDirectory(Path(arguments[0]))
+    # The directory that `up` was called in must not be kept busy.
+    os.chdir(directory.root)
     # Inherited to keep the cluster's lock for as long as this process lives; its own children must not keep it longer.
     os.set_inheritable(int(arguments[1]), False)
     plan = msgspec.json.decode(directory.plan.read_bytes(), type=ClusterPlan)

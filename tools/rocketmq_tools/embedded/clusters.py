@@ -7,7 +7,6 @@ import hashlib
 import os
 import shutil
 import signal
-import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -67,14 +66,19 @@ def make_plan(
     manifests = render(with_light_defaults(cluster))
     assigned = ports.assign(port_requests(manifests), host=options.host, base=options.port_base, free=free)
     volumes = directory.ephemeral if options.ephemeral else directory.root
+    processes = interpret(
+        manifests,
+        ports=assigned,
+        host=options.host,
+        volumes=volumes,
+        program_of=program_of or launch.program_of,
+    )
     return ClusterPlan(
         cluster=cluster.name,
         namespace=cluster.namespace,
         digest=digest_of(cluster, options),
         source=source,
-        processes=interpret(
-            manifests, ports=assigned, host=options.host, volumes=volumes, program_of=program_of or launch.program_of
-        ),
+        processes=processes,
         ephemeral_directory=str(volumes) if options.ephemeral else "",
         start_timeout_s=options.start_timeout_s,
     )
@@ -130,25 +134,39 @@ def end_stale(directory: ClusterDirectory) -> int:
 def start_detached(plan: ClusterPlan, directory: ClusterDirectory, lock: ClusterLock) -> ClusterState:
     """Start a supervisor of its own session and wait until every process is ready. Raises CommandError with the reason."""
     prepare(plan, directory)
-    with open(directory.supervisor_log, "ab") as log:
-        os.set_inheritable(lock.descriptor, True)
-        supervisor = subprocess.Popen(
-            [sys.executable, "-m", "rocketmq_tools.embedded", str(directory.root), str(lock.descriptor)],
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=log,
-            cwd=directory.root,
-            start_new_session=True,
-            pass_fds=(lock.descriptor,),
-        )
+    pid = _spawn_supervisor(directory, lock)
     lock.release()
     try:
-        return wait_started(directory, plan.start_timeout_s + START_SLACK_S, lambda: supervisor.poll() is not None)
+        return wait_started(directory, plan.start_timeout_s + START_SLACK_S, lambda: _has_ended(pid))
     except KeyboardInterrupt:
         # Nobody saw it start: leave nothing behind.
-        supervisor.send_signal(signal.SIGTERM)
-        supervisor.wait()
+        os.kill(pid, signal.SIGTERM)
+        os.waitpid(pid, 0)
         raise
+
+
+def _spawn_supervisor(directory: ClusterDirectory, lock: ClusterLock) -> int:
+    # Not subprocess: the supervisor outlives this process on purpose, which a Popen object would complain about.
+    log_flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND
+    os.set_inheritable(lock.descriptor, True)
+    return os.posix_spawn(
+        sys.executable,
+        [sys.executable, "-m", "rocketmq_tools.embedded", str(directory.root), str(lock.descriptor)],
+        os.environ,
+        file_actions=[
+            (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
+            (os.POSIX_SPAWN_OPEN, 1, str(directory.supervisor_log), log_flags, 0o644),
+            (os.POSIX_SPAWN_DUP2, 1, 2),
+        ],
+        setsid=True,
+    )
+
+
+def _has_ended(pid: int) -> bool:
+    try:
+        return os.waitpid(pid, os.WNOHANG)[0] == pid
+    except ChildProcessError:
+        return True
 
 
 def wait_started(directory: ClusterDirectory, timeout_s: float, is_dead: Callable[[], bool]) -> ClusterState:
@@ -290,3 +308,11 @@ def observed(directory: ClusterDirectory) -> ClusterState | None:
         for p in state.processes
     ]
     return msgspec.structs.replace(state, phase=Phase.STOPPED, processes=processes)
+
+
+def running_name_servers() -> list[str]:
+    """Name-server addresses of the one cluster that runs on this machine; empty when none or several do."""
+    root = state_root()
+    running = [path.parent for path in root.glob("*/lock") if is_locked(path)] if root.is_dir() else []
+    state = read_state(ClusterDirectory(running[0])) if len(running) == 1 else None
+    return state.name_servers if state is not None else []
