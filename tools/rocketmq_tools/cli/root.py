@@ -56,6 +56,30 @@ COMMANDS: dict[str, Row] = {
 }
 
 
+class KnownFailure(NamedTuple):
+    """What a user is told about a class of exceptions."""
+
+    exit_code: ExitCode
+    why: str = ""
+    remedy: str = ""
+
+
+_CHECK_ADDRESS = "check that the cluster runs (rocketmq ps) and the address given with -n or NAMESRV_ADDR"
+_UNREACHABLE = KnownFailure(ExitCode.UNREACHABLE, "nothing answers there, or the connection broke", _CHECK_ADDRESS)
+
+# Names of exception classes, of the client and of what is below it.
+FAILURES = {
+    "Unreachable": KnownFailure(ExitCode.UNREACHABLE, remedy=_CHECK_ADDRESS),
+    "RemotingConnectError": _UNREACHABLE,
+    "ConnectionError": _UNREACHABLE,
+    "TimeoutError": KnownFailure(ExitCode.TIMEOUT, remedy="try again, or look at the broker's log"),
+    "RemotingTimeout": KnownFailure(ExitCode.TIMEOUT, remedy="try again, or look at the broker's log"),
+    "NotFound": KnownFailure(ExitCode.NOT_FOUND),
+    "PermissionDenied": KnownFailure(ExitCode.NOT_AUTHORISED),
+    "InvalidArgument": KnownFailure(ExitCode.USAGE),
+}
+
+
 class LazyGroup(click.Group):
     """A group whose commands are imported when they are needed."""
 
@@ -171,24 +195,22 @@ def as_command_error(error: Exception) -> CommandError:
     """What a user is told about any exception."""
     if isinstance(error, CommandError):
         return error
-    kind = type(error).__name__
-    text = _first_line(error)
-    if kind in ("RemotingConnectError", "ConnectionRefusedError", "ConnectionResetError"):
-        return CommandError(
-            text,
-            why="nothing answers there, or the connection broke",
-            remedy="check that the cluster runs (rocketmq ps) and the address given with -n or NAMESRV_ADDR",
-            exit_code=ExitCode.UNREACHABLE,
-        )
-    if kind == "RemotingTimeout" or isinstance(error, TimeoutError):
-        return CommandError(
-            text or "timed out", remedy="try again, or look at the broker's log", exit_code=ExitCode.TIMEOUT
-        )
-    if kind == "RemotingError":
-        return CommandError(text, exit_code=_response_exit_code(getattr(error, "code", None)))
+    # By name: importing the client only to tell its errors apart would cost every command its start-up time.
+    kinds = [cls.__name__ for cls in type(error).__mro__]
+    # The client's errors carry the hint apart from the message, and inside str().
+    text = getattr(error, "what", "") or _first_line(error) or kinds[0]
+    hint = str(getattr(error, "hint", "") or "")
+    for kind in kinds:
+        if kind in FAILURES:
+            failure = FAILURES[kind]
+            return CommandError(text, why=failure.why, remedy=hint or failure.remedy, exit_code=failure.exit_code)
+    if "RemotingError" in kinds or "RequestRefused" in kinds:
+        return CommandError(text, remedy=hint, exit_code=_response_exit_code(getattr(error, "code", None)))
+    if "ClientError" in kinds:
+        return CommandError(text, remedy=hint)
     if isinstance(error, OSError) and error.filename is not None:
         return CommandError(f"{error.filename}: {error.strerror}")
-    return CommandError(f"{kind}: {text}", remedy="run it again with -v before the command to see the trace")
+    return CommandError(f"{kinds[0]}: {text}", remedy="run it again with -v before the command to see the trace")
 
 
 def report(error: CommandError, settings: Globals) -> int:

@@ -12,6 +12,7 @@ import msgspec
 import pytest
 import yaml
 
+from rocketmq_client import errors as client_errors
 from rocketmq_tools.cli import main
 from rocketmq_tools.cli.options import Globals
 from rocketmq_tools.cli.output import table
@@ -137,6 +138,10 @@ class RemotingError(Exception):
         (RemotingTimeout("late"), ExitCode.TIMEOUT),
         (TimeoutError(), ExitCode.TIMEOUT),
         (RemotingError("no topic"), ExitCode.NOT_FOUND),
+        (client_errors.TopicNotFound(17, "no topic"), ExitCode.NOT_FOUND),
+        (client_errors.NameServerUnavailable("gone"), ExitCode.UNREACHABLE),
+        (client_errors.RequestTimeout("late"), ExitCode.TIMEOUT),
+        (client_errors.InvalidArgument("bad"), ExitCode.USAGE),
         (PermissionError(13, "Permission denied", "/x"), ExitCode.FAILED),
         (KeyError("bug"), ExitCode.FAILED),
     ],
