@@ -63,21 +63,14 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="rocketmq broker", description="A RocketMQ broker.")
-    parser.add_argument(
-        "-c", "--configFile", dest="file", type=Path, help="properties file with Apache's broker.conf keys"
+    add = parser.add_argument
+    add("-c", "--configFile", dest="file", type=Path, help="properties file with Apache's broker.conf keys")
+    add("-n", "--namesrvAddr", dest="namesrv", help="name servers, host:port separated by ;")
+    add("-p", "--printConfigItem", dest="print_config", action="store_true", help="print the configuration and exit")
+    add(
+        "-m", "--printImportantConfig", dest="print_important", action="store_true", help="print its main part and exit"
     )
-    parser.add_argument("-n", "--namesrvAddr", dest="namesrv", help="name servers, host:port separated by ;")
-    parser.add_argument(
-        "-p", "--printConfigItem", dest="print_config", action="store_true", help="print the configuration and exit"
-    )
-    parser.add_argument(
-        "-m",
-        "--printImportantConfig",
-        dest="print_important",
-        action="store_true",
-        help="print its important part and exit",
-    )
-    parser.add_argument(
+    add(
         "--set",
         dest="assignments",
         action="append",

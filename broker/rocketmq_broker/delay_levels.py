@@ -1,5 +1,5 @@
-"""Delay levels as a rewriting of messages: a delayed message is stored in the schedule topic, one queue per level, and carries where
-it really belongs in REAL_TOPIC and REAL_QID (HookUtils.handleScheduleMessage, ScheduleMessageService)."""
+"""Delay levels as a rewriting of messages: a delayed message is stored in the schedule topic, one queue per level, and carries
+where it really belongs in REAL_TOPIC and REAL_QID (HookUtils.handleScheduleMessage, ScheduleMessageService)."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """Long polling: pulls that wait for a message of their queue.
 
 A queue with waiting pulls has a watcher, which the append calls once per message that becomes visible; it only asks the loop for
-one look at the queue's pulls, so a burst of messages is delivered in one answer, and does so before the loop waits for sockets again.
-A look each `RECHECK_MS` covers whatever made no noise (a deleted and recreated queue).
+one look at the queue's pulls, so a burst of messages is delivered in one answer, before the loop waits for sockets again. A look
+each `RECHECK_MS` covers whatever made no noise (a deleted and recreated queue).
 """
 
 from __future__ import annotations

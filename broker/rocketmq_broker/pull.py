@@ -11,7 +11,8 @@ from typing import Final
 
 from rocketmq_broker.clients.consumers import Consumers
 from rocketmq_broker.consumer_offsets import ConsumerOffsets
-from rocketmq_broker.filters.tags import ExpressionError, is_tag_expression, tag_codes
+from rocketmq_broker.filters.errors import ExpressionError
+from rocketmq_broker.filters.tags import is_tag_expression, tag_codes
 from rocketmq_broker.groups import GroupTable
 from rocketmq_broker.held_pulls import HeldPull, HeldPulls
 from rocketmq_broker.settings import BrokerSettings
@@ -202,8 +203,8 @@ class PullProcessor:
         if self._offsets.has_resets:
             reset = self._offsets.take_reset(header.consumer_group, header.topic, header.queue_id)
             if reset is not None:
-                bounds = self._store.queue_bounds(header.topic, header.queue_id)
-                return GetResult(GetStatus.OFFSET_RESET, reset, bounds.min_offset, bounds.max_offset)
+                queue = self._store.queue(header.topic, header.queue_id)
+                return GetResult(GetStatus.OFFSET_RESET, reset, queue.min_offset, queue.end)
         bytes_max = header.max_msg_bytes
         return self._store.get_messages(
             header.topic,

@@ -57,7 +57,7 @@ class NameServerState(msgspec.Struct):
 
 
 class Registration:
-    """See the module. ``states`` is keyed by resolved address; ``master_address`` and ``master_ha_address`` are what slaves are told."""
+    """See the module. ``states`` is keyed by resolved address; the master's addresses are what slaves are told."""
 
     def __init__(
         self,
@@ -89,6 +89,11 @@ class Registration:
     def is_registered(self) -> bool:
         """At least one name server knows this broker."""
         return any(state.is_registered for state in self.states.values())
+
+    @property
+    def is_registered_everywhere(self) -> bool:
+        """Every name server found knows this broker, and one was found."""
+        return bool(self.states) and all(state.is_registered for state in self.states.values())
 
     async def start(self) -> None:
         """Begin; returns after the first round, or `ANNOUNCE_WAIT_MS` when name servers do not answer."""
@@ -137,9 +142,7 @@ class Registration:
             period_ms = min(
                 max(self._settings.register_name_server_period, REGISTER_PERIOD_MS_MIN), REGISTER_PERIOD_MS_MAX
             )
-            if (self.states and not all(state.is_registered for state in self.states.values())) or (
-                not self.states and self._settings.namesrv_addr
-            ):
+            if self._settings.namesrv_addr and not self.is_registered_everywhere:
                 period_ms = RETRY_MS
             try:
                 async with asyncio.timeout(period_ms / 1000):

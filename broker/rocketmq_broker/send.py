@@ -1,7 +1,7 @@
 """Sending: codes 310, 10 (long names) and 320 (batch).
 
-`SendProcessor.send` is the hot path: one look-up of the topic's `Target`, a few comparisons, one concatenation, the append, one ready
-JSON answer. Whatever is not plain (delay, retry topic, transaction, missing topic) leaves it through `_send_special`, which
+`SendProcessor.send` is the hot path: one look-up of the topic's `Target`, a few comparisons, one concatenation, the append, one
+ready JSON answer. Whatever is not plain (delay, retry topic, transaction, missing topic) leaves it through `_send_special`, which
 rewrites the message and comes back. The order of checks and their codes are Apache's (SendMessageProcessor).
 """
 
@@ -457,7 +457,7 @@ def _queue_illegal(target: Target, queue_id: int, connection: Connection) -> Rem
 def _topic_missing(topic: str) -> RemotingError:
     return RemotingError(
         ResponseCode.TOPIC_NOT_EXIST,
-        f"topic[{topic}] not exist, apply first please! See https://rocketmq.apache.org/docs/bestPractice/06FAQ for further details.",
+        f"topic[{topic}] not exist, apply first please! Create it (updateTopic), or allow autoCreateTopicEnable.",
     )
 
 

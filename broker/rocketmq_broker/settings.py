@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 import msgspec
 
+from rocketmq_broker.foreign_keys import KEYS_WITHOUT_EFFECT, ONLY_VALUES
 from rocketmq_common import permissions
 from rocketmq_common.settings import (
     SettingsError,
@@ -40,7 +41,7 @@ class BrokerRole(Enum):
 
 
 class BrokerSettings(msgspec.Struct, kw_only=True, rename="camel"):
-    """Fields are ``broker.conf`` keys in our spelling. Times are ms, sizes bytes. Those that may change at run time are read at each use.
+    """Fields are ``broker.conf`` keys in our spelling. Times are ms, sizes bytes. What may change at run time is read at each use.
 
     ``vip_port``, ``ha_listen_port`` and ``http_port`` left at ``None`` follow from ``listen_port``; port 0 lets the system choose.
     """
@@ -103,118 +104,6 @@ class BrokerSettings(msgspec.Struct, kw_only=True, rename="camel"):
         return self.http_bind_address or self.bind_address
 
 
-# Apache keys that are understood and need nothing here: they size threads and buffers, or switch parts off that are off.
-KEYS_WITHOUT_EFFECT = frozenset(
-    [
-        "rocketmqHome",
-        "brokerHeartbeatInterval",
-        "brokerNotActiveTimeoutMillis",
-        "compatibleWithOldNameSrv",
-        "serverWorkerThreads",
-        "serverSelectorThreads",
-        "serverCallbackExecutorThreads",
-        "serverOnewaySemaphoreValue",
-        "serverAsyncSemaphoreValue",
-        "serverSocketSndBufSize",
-        "serverSocketRcvBufSize",
-        "useEpollNativeSelector",
-        "sendMessageThreadPoolNums",
-        "pullMessageThreadPoolNums",
-        "litePullMessageThreadPoolNums",
-        "ackMessageThreadPoolNums",
-        "queryMessageThreadPoolNums",
-        "endTransactionThreadPoolNums",
-        "clientManageThreadPoolNums",
-        "consumerManageThreadPoolNums",
-        "heartbeatThreadPoolNums",
-        "adminBrokerThreadPoolNums",
-        "processReplyMessageThreadPoolNums",
-        "putMessageFutureThreadPoolNums",
-        "sendThreadPoolQueueCapacity",
-        "pullThreadPoolQueueCapacity",
-        "queryThreadPoolQueueCapacity",
-        "clientManagerThreadPoolQueueCapacity",
-        "consumerManagerThreadPoolQueueCapacity",
-        "heartbeatThreadPoolQueueCapacity",
-        "endTransactionPoolQueueCapacity",
-        "waitTimeMillsInPullQueue",
-        "waitTimeMillsInTransactionQueue",
-        "waitTimeMillsInAckQueue",
-        "waitTimeMillsInHeartbeatQueue",
-        "asyncSendEnable",
-        "transferMsgByHeap",
-        "accessMessageInMemoryHotRatio",
-        "flushCommitLogTimed",
-        "flushCommitLogLeastPages",
-        "flushCommitLogThoroughInterval",
-        "commitIntervalCommitLog",
-        "commitCommitLogLeastPages",
-        "commitCommitLogThoroughInterval",
-        "flushConsumeQueueLeastPages",
-        "flushConsumeQueueThoroughInterval",
-        "wakeFlushWhenPutMessage",
-        "wakeCommitWhenPutMessage",
-        "useReentrantLockWhenPutMessage",
-        "topicQueueLockNum",
-        "osPageCacheBusyTimeOutMills",
-        "warmMapedFileEnable",
-        "travelCqFileNumWhenGetMessage",
-        "deleteCommitLogFilesInterval",
-        "deleteConsumeQueueFilesInterval",
-        "destroyMapedFileIntervalForcibly",
-        "redeleteHangedFileInterval",
-        "haSendHeartbeatInterval",
-        "haHousekeepingInterval",
-        "haTransferBatchSize",
-        "haMaxGapNotInSync",
-        "haSlaveFallbehindMax",
-        "slaveTimeout",
-        "totalReplicas",
-        "inSyncReplicas",
-        "minInSyncReplicas",
-        "allAckInSyncStateSet",
-        "enableAutoInSyncReplicas",
-        "haMasterAddress",
-        "timerPrecisionMs",
-        "timerRollWindowSlot",
-        "timerMaxDelaySec",
-        "timerFlushIntervalMs",
-        "messageIndexSafe",
-        "enableScheduleAsyncDeliver",
-        "transactionTimeOut",
-        "transactionCheckMax",
-        "transactionCheckInterval",
-        "transactionOpMsgMaxSize",
-        "transactionOpBatchInterval",
-        "enableBroadcastOffsetStore",
-        "storeReplyMessageEnable",
-        "metricsExporterType",
-        "metricsPromExporterPort",
-        "metricsPromExporterHost",
-        "putConsumeQueueDataByFileChannel",
-        "mappedFileSwapEnable",
-        "dataReadAheadEnable",
-        "autoMessageVersionOnTopicLen",
-    ]
-)
-# Accepted only with these values: anything else would need a part that is missing, and ignoring it would surprise.
-ONLY_VALUES = {
-    "storeType": ("default",),
-    "enableDLegerCommitLog": ("false",),
-    "enableControllerMode": ("false",),
-    "transientStorePoolEnable": ("false",),
-    "enableLmq": ("false",),
-    "enableMultiDispatch": ("false",),
-    "enableConsumeQueueExt": ("false",),
-    "duplicationEnable": ("false",),
-    "aclEnable": ("false",),
-    "authenticationEnabled": ("false",),
-    "authorizationEnabled": ("false",),
-    "configManagerVersion": ("v1",),
-    "fetchNamesrvAddrByAddressServer": ("false",),
-}
-
-
 class LoadedSettings(NamedTuple):
     """What a broker starts with. ``file`` is rewritten when the configuration is changed over the wire."""
 
@@ -273,14 +162,15 @@ def _is_without_effect(key: str, value: str, store: StoreSettings, source: str) 
     if key == "storePathCommitLog":
         if Path(value) != Path(store.root) / "commitlog":
             raise SettingsError(
-                f"{source}: {key}={value}: the commit log stands in {Path(store.root) / 'commitlog'}: move it there or set storePathRootDir"
+                f"{source}: {key}={value}: the commit log stands in {Path(store.root) / 'commitlog'}: "
+                "move it there, or set storePathRootDir"
             )
         return True
     return key in KEYS_WITHOUT_EFFECT or key.startswith(("rocketmq.", "tls.", "com.rocketmq."))
 
 
 def _settle_role(broker: BrokerSettings, *, explicit: bool) -> list[str]:
-    """Role and id agree afterwards. Apache forces the id of a master to 0; an id given beside the file (Pod ordinal) makes a slave."""
+    """Make role and id agree. Apache forces a master's id to 0; an id given beside the file (a Pod's ordinal) makes a slave."""
     if broker.broker_role is BrokerRole.SLAVE:
         if broker.broker_id <= 0:
             raise SettingsError(f"brokerId={broker.broker_id}: a slave (brokerRole=SLAVE) needs a brokerId above 0")

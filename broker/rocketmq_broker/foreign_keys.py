@@ -1,0 +1,50 @@
+"""Keys of Apache's ``broker.conf`` that this broker accepts without having what they steer."""
+
+from __future__ import annotations
+
+from typing import Final
+
+# They size threads and buffers, or steer parts that are off or work otherwise here: nothing to warn about.
+KEYS_WITHOUT_EFFECT: Final = frozenset(
+    """
+    rocketmqHome brokerHeartbeatInterval brokerNotActiveTimeoutMillis compatibleWithOldNameSrv serverWorkerThreads
+    serverSelectorThreads serverCallbackExecutorThreads serverOnewaySemaphoreValue serverAsyncSemaphoreValue
+    serverSocketSndBufSize serverSocketRcvBufSize useEpollNativeSelector sendMessageThreadPoolNums
+    pullMessageThreadPoolNums litePullMessageThreadPoolNums ackMessageThreadPoolNums queryMessageThreadPoolNums
+    endTransactionThreadPoolNums clientManageThreadPoolNums consumerManageThreadPoolNums heartbeatThreadPoolNums
+    adminBrokerThreadPoolNums processReplyMessageThreadPoolNums putMessageFutureThreadPoolNums
+    sendThreadPoolQueueCapacity pullThreadPoolQueueCapacity queryThreadPoolQueueCapacity
+    clientManagerThreadPoolQueueCapacity consumerManagerThreadPoolQueueCapacity heartbeatThreadPoolQueueCapacity
+    endTransactionPoolQueueCapacity waitTimeMillsInPullQueue waitTimeMillsInTransactionQueue waitTimeMillsInAckQueue
+    waitTimeMillsInHeartbeatQueue asyncSendEnable transferMsgByHeap accessMessageInMemoryHotRatio
+    flushCommitLogTimed flushCommitLogLeastPages flushCommitLogThoroughInterval commitIntervalCommitLog
+    commitCommitLogLeastPages commitCommitLogThoroughInterval flushConsumeQueueLeastPages
+    flushConsumeQueueThoroughInterval wakeFlushWhenPutMessage wakeCommitWhenPutMessage
+    useReentrantLockWhenPutMessage topicQueueLockNum osPageCacheBusyTimeOutMills warmMapedFileEnable
+    travelCqFileNumWhenGetMessage deleteCommitLogFilesInterval deleteConsumeQueueFilesInterval
+    destroyMapedFileIntervalForcibly redeleteHangedFileInterval haSendHeartbeatInterval haHousekeepingInterval
+    haTransferBatchSize haMaxGapNotInSync haSlaveFallbehindMax slaveTimeout totalReplicas inSyncReplicas
+    minInSyncReplicas allAckInSyncStateSet enableAutoInSyncReplicas haMasterAddress timerPrecisionMs
+    timerRollWindowSlot timerMaxDelaySec timerFlushIntervalMs messageIndexSafe enableScheduleAsyncDeliver
+    transactionTimeOut transactionCheckMax transactionCheckInterval transactionOpMsgMaxSize
+    transactionOpBatchInterval enableBroadcastOffsetStore storeReplyMessageEnable metricsExporterType
+    metricsPromExporterPort metricsPromExporterHost putConsumeQueueDataByFileChannel mappedFileSwapEnable
+    dataReadAheadEnable autoMessageVersionOnTopicLen
+    """.split()  # noqa: SIM905 - ninety names are read better as words
+)
+# Accepted only with these values: anything else would need a part that is missing, and ignoring it would surprise.
+ONLY_VALUES: Final = {
+    "storeType": ("default",),
+    "enableDLegerCommitLog": ("false",),
+    "enableControllerMode": ("false",),
+    "transientStorePoolEnable": ("false",),
+    "enableLmq": ("false",),
+    "enableMultiDispatch": ("false",),
+    "enableConsumeQueueExt": ("false",),
+    "duplicationEnable": ("false",),
+    "aclEnable": ("false",),
+    "authenticationEnabled": ("false",),
+    "authorizationEnabled": ("false",),
+    "configManagerVersion": ("v1",),
+    "fetchNamesrvAddrByAddressServer": ("false",),
+}
