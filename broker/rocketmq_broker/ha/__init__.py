@@ -1,0 +1,1 @@
+"""Replication between the brokers of one group: log bytes, acknowledgements, metadata, over Apache's HA stream."""

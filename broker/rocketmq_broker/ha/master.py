@@ -1,0 +1,261 @@
+"""The master's side of replication: a listener, one link per slave, and what sends and readers may conclude.
+
+Links are woken by appends and by flushes and push log bytes from the mapped segments as far as the socket takes them. Bytes
+that could still vanish in the flush mode are never pushed (rule E12), so with SYNC_FLUSH an acknowledgement also says that this
+master has flushed. Everything here runs on the loop, which is the store's writer thread.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+
+from rocketmq_broker.ha.acknowledgements import Acknowledgements, ReplicatedCallback
+from rocketmq_broker.ha.flow import FlowControl
+from rocketmq_broker.ha.frames import HaProtocolError
+from rocketmq_broker.ha.handshake import ApacheHandshake, LogBounds, MasterHandshake
+from rocketmq_broker.ha.master_link import SlaveLink
+from rocketmq_broker.ha.settings import ReplicationSettings
+from rocketmq_broker.ha.status import MasterStatus, SlaveStatus
+from rocketmq_common.clock import Clock
+from rocketmq_store.statuses import PutStatus
+from rocketmq_store.store import MessageStore
+
+logger = logging.getLogger(__name__)
+
+LINKS_MAX = 64
+TICK_INTERVAL_MS = 250
+
+
+class ReplicationMaster:
+    """Serves slaves. ``is_sync_master`` makes sends wait for ``inSyncReplicas``; see `Acknowledgements`."""
+
+    def __init__(
+        self,
+        settings: ReplicationSettings,
+        store: MessageStore,
+        clock: Clock,
+        *,
+        is_sync_master: bool,
+        handshake: Callable[[str], MasterHandshake] | None = None,
+    ) -> None:
+        self.settings = settings
+        self._store = store
+        self._positions = store.positions
+        self._clock = clock
+        self._is_sync_master = is_sync_master
+        self._make_handshake = handshake or self._apache_handshake
+        self._server: asyncio.Server | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._links: set[SlaveLink] = set()
+        self._flow = FlowControl(settings.max_ha_transfer_byte_in_second) if settings.ha_flow_control_enable else None
+        self._acknowledgements = Acknowledgements(
+            settings, waits_for_slaves=is_sync_master, start_offset=store.positions.written
+        )
+        self._is_wake_scheduled = False
+        self._expiry: asyncio.TimerHandle | None = None
+        self._tick: asyncio.TimerHandle | None = None
+        self.refused_link_count = 0
+        self.protocol_error_count = 0
+        self.pushed_bytes = 0
+
+    # Life.
+
+    async def start(self, host: str, port: int) -> None:
+        """Listen for slaves; port 0 lets the system choose. Raises OSError when the port is taken."""
+        self._loop = asyncio.get_running_loop()
+        self._server = await self._loop.create_server(lambda: SlaveLink(self), host, port)
+        self._acknowledgements.replicated = max(self._acknowledgements.replicated, self._positions.written)
+        self._store.on_progress = self.wake
+        if self._acknowledgements.is_synchronous:
+            self._store.confirm(self._acknowledgements.replicated)
+        self._settle()
+        self._on_tick()
+
+    @property
+    def port(self) -> int:
+        """Where slaves connect; 0 before `start`."""
+        return self._server.sockets[0].getsockname()[1] if self._server is not None and self._server.sockets else 0
+
+    async def stop(self) -> None:
+        """Close the links and answer everybody who waits for a slave with FLUSH_SLAVE_TIMEOUT."""
+        self._store.on_progress = None
+        for timer in (self._expiry, self._tick):
+            if timer is not None:
+                timer.cancel()
+        self._expiry = self._tick = None
+        if self._server is not None:
+            self._server.close()
+        for link in list(self._links):
+            link.close("the master stops")
+        if self._server is not None:
+            await self._server.wait_closed()
+            self._server = None
+        self._acknowledgements.fail_all()
+
+    # For the rest of the broker.
+
+    @property
+    def is_synchronous(self) -> bool:
+        """Sends are answered only after slaves acknowledged them."""
+        return self._acknowledgements.is_synchronous
+
+    def when_replicated(self, end_offset: int, callback: ReplicatedCallback) -> None:
+        """Call ``callback`` once: PUT_OK when ``inSyncReplicas`` replicas (this one included) have the log up to ``end_offset``,
+        FLUSH_SLAVE_TIMEOUT when that took longer than ``slaveTimeout``. At once where nothing is waited for.
+        """
+        if self.settings.enable_auto_in_sync_replicas:
+            # Without a slave in sync nothing may be waited for, and then no acknowledgement will come to notice it.
+            self._settle()
+        self._acknowledgements.when_replicated(end_offset, self._clock.monotonic(), callback)
+        if self._expiry is None and self._acknowledgements.waiting_count:
+            self._expire()
+
+    def status(self) -> MasterStatus:
+        """A snapshot for GET_BROKER_HA_STATUS, metrics and tests."""
+        written = self._positions.written
+        acknowledgements = self._acknowledgements
+        slaves = tuple(
+            SlaveStatus(
+                address=link.remote,
+                identity=str(link.identity),
+                acknowledged_offset=link.acknowledged,
+                lag_bytes=written - max(link.acknowledged, 0),
+                transfer_from=link.next_offset,
+                bytes_per_second=link.bytes_per_second,
+                is_in_sync=acknowledgements.is_in_sync(link.acknowledged, written),
+            )
+            for link in sorted(self._links, key=lambda link: link.remote)
+            if link.is_accepted
+        )
+        return MasterStatus(
+            log_end_offset=written,
+            replicated_offset=acknowledgements.replicated,
+            in_sync_count=acknowledgements.in_sync_count(written),
+            needed_count=acknowledgements.needed_count(written),
+            waiting_count=acknowledgements.waiting_count,
+            timeout_count=acknowledgements.timeout_count,
+            refused_link_count=self.refused_link_count,
+            protocol_error_count=self.protocol_error_count,
+            pushed_bytes=self.pushed_bytes,
+            slaves=slaves,
+        )
+
+    # For the links.
+
+    @property
+    def pushable(self) -> int:
+        """End of the bytes that may leave this broker."""
+        positions = self._positions
+        return positions.flushed if positions.is_sync else positions.written
+
+    @property
+    def now(self) -> float:
+        """Monotonic seconds."""
+        return self._clock.monotonic()
+
+    def bounds(self) -> LogBounds:
+        """What a slave can begin with."""
+        return LogBounds(self._store.log_min_offset, self.pushable, self._store.settings.commit_log_segment_size)
+
+    def open(self, link: SlaveLink, host: str) -> MasterHandshake | None:
+        """Take a new link; ``None`` when there are too many."""
+        if len(self._links) >= LINKS_MAX:
+            self.refused_link_count += 1
+            return None
+        self._links.add(link)
+        return self._make_handshake(host)
+
+    def chunk(self, offset: int) -> memoryview | None:
+        """The next bytes for a slave at ``offset``: a batch at most, within one segment, ``None`` when there are none now."""
+        available = self.pushable - offset
+        if available <= 0:
+            return None
+        size = min(available, self.settings.ha_transfer_batch_size)
+        segment_size = self._store.settings.commit_log_segment_size
+        size = min(size, segment_size - offset % segment_size)
+        if self._flow is not None:
+            now = self._clock.monotonic()
+            size = self._flow.take(size, now)
+            if size == 0:
+                assert self._loop is not None
+                self._loop.call_later(self._flow.wait_s(now), self.wake)
+                return None
+        view = self._store.commit_log_slice(offset, size)
+        if view is None:
+            raise HaProtocolError(
+                f"offset {offset} is no longer in this log, which begins at {self._store.log_min_offset}"
+            )
+        self.pushed_bytes += len(view)
+        return view
+
+    def acknowledged(self, link: SlaveLink) -> None:
+        """The slave reported; answer whoever waited for that."""
+        self._acknowledgements.acknowledged(link.identity, link, link.acknowledged)
+        self._settle()
+
+    def closed(self, link: SlaveLink, problem: HaProtocolError | None) -> None:
+        """A link ended."""
+        if link not in self._links:
+            return
+        self._links.discard(link)
+        if link.is_accepted:
+            self._acknowledgements.forget(link.identity, link)
+        if problem is not None:
+            self.protocol_error_count += 1
+            logger.warning("slave %s is dropped: %s", link.remote, problem)
+        elif link.is_accepted:
+            logger.info("slave %s left at offset %d", link.remote, link.acknowledged)
+        self._settle()
+
+    def wake(self) -> None:
+        """There may be bytes to push: called by the store after appends and flushes; many calls make one round."""
+        if not self._is_wake_scheduled and self._loop is not None:
+            self._is_wake_scheduled = True
+            self._loop.call_soon(self._push_all)
+
+    # Inside.
+
+    def _apache_handshake(self, host: str) -> MasterHandshake:
+        return ApacheHandshake(host, sync_from_last_file=self.settings.sync_from_last_file)
+
+    def _push_all(self) -> None:
+        self._is_wake_scheduled = False
+        for link in list(self._links):
+            link.push()
+        if self.settings.enable_auto_in_sync_replicas:
+            self._settle()
+
+    def _settle(self) -> None:
+        acknowledgements = self._acknowledgements
+        written = self._positions.written
+        if acknowledgements.settle(written) and acknowledgements.is_synchronous:
+            # Readers first: a producer that was answered may tell a consumer to look.
+            self._store.confirm(acknowledgements.replicated)
+            acknowledgements.answer()
+        if self._is_sync_master:
+            refusal = acknowledgements.refusal(written)
+            if refusal is None:
+                self._store.lift_refusal("replicas")
+            else:
+                self._store.refuse("replicas", PutStatus.IN_SYNC_REPLICAS_NOT_ENOUGH, refusal)
+
+    def _expire(self) -> None:
+        self._expiry = None
+        deadline = self._acknowledgements.expire(self._clock.monotonic())
+        if deadline is not None and self._loop is not None:
+            delay_s = max(0.0, deadline - self._clock.monotonic())
+            self._expiry = self._loop.call_later(delay_s, self._expire)
+
+    def _on_tick(self) -> None:
+        now = self._clock.monotonic()
+        for link in list(self._links):
+            link.tick(now)
+        # A slave that fell behind too far may no longer count; with a lowered need that also lets sends go.
+        self._settle()
+        interval_ms = min(
+            TICK_INTERVAL_MS, self.settings.ha_send_heartbeat_interval / 4, self.settings.ha_housekeeping_interval / 4
+        )
+        assert self._loop is not None
+        self._tick = self._loop.call_later(interval_ms / 1000, self._on_tick)

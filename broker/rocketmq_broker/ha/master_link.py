@@ -1,0 +1,178 @@
+"""One slave's connection at the master: handshake, pushing, acknowledgements, heartbeats and the end of silence."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Hashable
+from typing import TYPE_CHECKING
+
+from rocketmq_broker.ha.frames import HaProtocolError, ReportReader, encode_head
+from rocketmq_broker.ha.handshake import MasterHandshake
+from rocketmq_broker.ha.sockets import peer_address, watch_dead_peers
+
+if TYPE_CHECKING:
+    from rocketmq_broker.ha.master import ReplicationMaster
+
+logger = logging.getLogger(__name__)
+
+# The transport holds at most this much of the log per slave beyond what the socket took.
+WRITE_BUFFER_MAX = 1 << 20
+# Bytes per turn of the loop, so that a slave that catches up does not hold up producers.
+PUSH_SIZE_MAX = 1 << 20
+SPEED_WINDOW_S = 1.0
+
+
+class SlaveLink(asyncio.Protocol):
+    """See the module; owned by the `ReplicationMaster` that it is given."""
+
+    def __init__(self, master: ReplicationMaster) -> None:
+        self._master = master
+        self._transport: asyncio.Transport | None = None
+        self._handshake: MasterHandshake | None = None
+        self._reports = ReportReader()
+        self._is_paused = False
+        self._last_read = 0.0
+        self._last_write = 0.0
+        self._window_start = 0.0
+        self._window_bytes = 0
+        self._problem: HaProtocolError | None = None
+        self.remote = "?"
+        self.identity: Hashable = None
+        self.is_accepted = False
+        # First byte that was not pushed yet.
+        self.next_offset = 0
+        self.bytes_per_second = 0
+
+    @property
+    def acknowledged(self) -> int:
+        """Where the slave says its log ends; -1 before its first report."""
+        return self._reports.acknowledged
+
+    # From the transport.
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """A slave connected."""
+        assert isinstance(transport, asyncio.Transport)
+        self._transport = transport
+        host, self.remote = peer_address(transport)
+        self._handshake = self._master.open(self, host)
+        self._last_read = self._last_write = self._window_start = self._master.now
+        if self._handshake is None:
+            logger.warning("slave %s is refused: there are too many links", self.remote)
+            transport.abort()
+            return
+        watch_dead_peers(transport, self._master.settings.ha_housekeeping_interval)
+        transport.set_write_buffer_limits(high=WRITE_BUFFER_MAX, low=WRITE_BUFFER_MAX // 4)
+
+    def data_received(self, data: bytes) -> None:
+        """Reports, one or many, whole or not."""
+        self._last_read = self._master.now
+        try:
+            if self._handshake is not None:
+                if not self._accept(self._handshake, data):
+                    return
+            elif self._reports.feed(data, self.next_offset) is None:
+                return
+            self._master.acknowledged(self)
+            self.push()
+        except HaProtocolError as problem:
+            self._fail(problem)
+
+    def pause_writing(self) -> None:
+        """The slave does not keep up."""
+        self._is_paused = True
+
+    def resume_writing(self) -> None:
+        """The slave took what was waiting."""
+        self._is_paused = False
+        self.push()
+
+    def connection_lost(self, error: Exception | None) -> None:
+        """The end."""
+        self._transport = None
+        self._master.closed(self, self._problem)
+
+    # From the master.
+
+    def push(self) -> None:
+        """Send what the slave lacks, as far as the socket and this turn of the loop allow."""
+        transport = self._transport
+        if transport is None or not self.is_accepted or transport.is_closing():
+            return
+        left = PUSH_SIZE_MAX
+        frames: list[bytes | memoryview] = []
+        try:
+            while not self._is_paused and left > 0:
+                chunk = self._master.chunk(self.next_offset)
+                if chunk is None:
+                    break
+                frames += (encode_head(self.next_offset, len(chunk)), chunk)
+                self.next_offset += len(chunk)
+                left -= len(chunk)
+            else:
+                if not self._is_paused:
+                    self._master.wake()
+        except HaProtocolError as problem:
+            self._fail(problem)
+            return
+        if frames:
+            transport.writelines(frames)
+            now = self._master.now
+            self._last_write = now
+            self._window_bytes += PUSH_SIZE_MAX - left
+            self._measure(now)
+
+    def tick(self, now: float) -> None:
+        """Heartbeat when nothing was sent for a while; close when nothing came for longer."""
+        settings = self._master.settings
+        self._measure(now)
+        transport = self._transport
+        if transport is None:
+            return
+        if now - self._last_read > settings.ha_housekeeping_interval / 1000:
+            self.close(f"nothing came for {settings.ha_housekeeping_interval} ms")
+        elif self.is_accepted and not self._is_paused:
+            if now - self._last_write >= settings.ha_send_heartbeat_interval / 1000:
+                self._last_write = now
+                transport.write(encode_head(self.next_offset, 0))
+            self.push()
+
+    def close(self, reason: str) -> None:
+        """End the link; what the transport holds is not sent any more."""
+        if self._transport is not None:
+            logger.info("link to slave %s is closed: %s", self.remote, reason)
+            self._transport.abort()
+
+    # Inside.
+
+    def _accept(self, handshake: MasterHandshake, data: bytes) -> bool:
+        accepted = handshake.feed(data, self._master.bounds())
+        if accepted is None:
+            return False
+        self._handshake = None
+        self.identity = accepted.identity
+        self.next_offset = accepted.start_offset
+        self._reports.acknowledged = accepted.acknowledged
+        if accepted.rest:
+            self._reports.feed(accepted.rest, accepted.start_offset)
+        self.is_accepted = True
+        logger.info(
+            "slave %s has the log up to %d and gets it from %d on",
+            self.remote,
+            accepted.acknowledged,
+            accepted.start_offset,
+        )
+        return True
+
+    def _fail(self, problem: HaProtocolError) -> None:
+        self._problem = self._problem or problem
+        if self._transport is not None:
+            self._transport.abort()
+
+    def _measure(self, now: float) -> None:
+        elapsed = now - self._window_start
+        if elapsed >= SPEED_WINDOW_S:
+            self.bytes_per_second = int(self._window_bytes / elapsed)
+            self._window_start = now
+            self._window_bytes = 0
