@@ -21,7 +21,13 @@ READY_TIMEOUT_SECONDS = 90.0
 # Waits of seconds, not of minutes: level 1 is the shortest and the retry levels start at 3.
 DELAY_LEVELS = "200ms 500ms 1s 1s 1s 1s 1s 1s 1s 1s 1s 1s 1s 1s 1s 1s 1s 1s"
 APACHE_DELAY_LEVELS = "1s 1s 1s 1s 1s 1s 1s 1s 1s 1s 1s 1s 1s 1s 1s 1s 1s 1s"
-APACHE_TEST_OPTIONS = ("-Xms256m", "-Xmx512m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-XX:MaxDirectMemorySize=512m")
+APACHE_TEST_OPTIONS = (
+    "-Xms256m",
+    "-Xmx512m",
+    "-XX:+UseSerialGC",
+    "-XX:TieredStopAtLevel=1",
+    "-XX:MaxDirectMemorySize=512m",
+)
 TEST_BROKER_SETTINGS = {
     "mappedFileSizeCommitLog": str(16 * 1024 * 1024),
     "mappedFileSizeConsumeQueue": str(20 * 20_000),
@@ -170,12 +176,33 @@ class Cluster:
     def namesrv_command(self, home: Path, configuration: Path) -> list[str]:
         if self.kind is Kind.OURS:
             return [*self.prefix, sys.executable, "-m", "rocketmq_namesrv", "-c", str(configuration)]
-        return [*self.prefix, *java_command(home, ("-Xms64m", "-Xmx256m", "-XX:+UseSerialGC")), "org.apache.rocketmq.namesrv.NamesrvStartup", "-c", str(configuration)]
+        return [
+            *self.prefix,
+            *java_command(home, ("-Xms64m", "-Xmx256m", "-XX:+UseSerialGC")),
+            "org.apache.rocketmq.namesrv.NamesrvStartup",
+            "-c",
+            str(configuration),
+        ]
 
     def broker_command(self, home: Path, configuration: Path) -> list[str]:
         if self.kind is Kind.OURS:
-            return [*self.prefix, sys.executable, "-m", "rocketmq_broker", "-c", str(configuration), "-n", self.namesrv_address]
-        return [*self.prefix, *java_command(home, self.java_options), "org.apache.rocketmq.broker.BrokerStartup", "-c", str(configuration)]
+            return [
+                *self.prefix,
+                sys.executable,
+                "-m",
+                "rocketmq_broker",
+                "-c",
+                str(configuration),
+                "-n",
+                self.namesrv_address,
+            ]
+        return [
+            *self.prefix,
+            *java_command(home, self.java_options),
+            "org.apache.rocketmq.broker.BrokerStartup",
+            "-c",
+            str(configuration),
+        ]
 
 
 def java_command(home: Path, options: tuple[str, ...]) -> list[str]:
@@ -194,7 +221,11 @@ def java_command(home: Path, options: tuple[str, ...]) -> list[str]:
 
 def environment(home: Path) -> dict[str, str]:
     """Environment of a child: nothing of the caller's RocketMQ settings may reach it."""
-    return {"ROCKETMQ_HOME": str(home), "NAMESRV_ADDR": "", "PYTHONDONTWRITEBYTECODE": os.environ.get("PYTHONDONTWRITEBYTECODE", "")}
+    return {
+        "ROCKETMQ_HOME": str(home),
+        "NAMESRV_ADDR": "",
+        "PYTHONDONTWRITEBYTECODE": os.environ.get("PYTHONDONTWRITEBYTECODE", ""),
+    }
 
 
 def write_configuration(path: Path, lines: Mapping[str, str]) -> None:

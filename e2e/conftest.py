@@ -20,7 +20,10 @@ REQUIRE_PEERS = "ROCKETMQ_REQUIRE_PEERS"
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
-        "--peer", choices=[kind.value for kind in Kind], default=Kind.OURS.value, help="whose servers the peer tests run against; apache is the control run"
+        "--peer",
+        choices=[kind.value for kind in Kind],
+        default=Kind.OURS.value,
+        help="whose servers the peer tests run against; apache is the control run",
     )
 
 

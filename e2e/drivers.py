@@ -54,7 +54,9 @@ class AdminOutput:
 class Driver:
     """One running peer. Calls are made one after the other; the peer ends with this process's end of the pipe."""
 
-    def __init__(self, name: str, command: Sequence[str], directory: Path, environment: dict[str, str] | None = None) -> None:
+    def __init__(
+        self, name: str, command: Sequence[str], directory: Path, environment: dict[str, str] | None = None
+    ) -> None:
         self.name = name
         self._errors = directory / f"{name}.err"
         with self._errors.open("ab") as errors:
@@ -94,7 +96,9 @@ class Driver:
         except queue.Empty:
             raise TimeoutError(f"{self.name} did not answer {command} within {answer_timeout_seconds:g} s") from None
         if not answer:
-            raise RuntimeError(f"{self.name} ended during {command}: {self._errors.read_text(errors='replace')[-2000:]}")
+            raise RuntimeError(
+                f"{self.name} ended during {command}: {self._errors.read_text(errors='replace')[-2000:]}"
+            )
         decoded = json.loads(answer)
         if "error" in decoded:
             raise PeerError(decoded["error"], decoded.get("code"))
@@ -113,7 +117,9 @@ class Driver:
 
         return wait_until(enough, f"{name} receives {count} messages", timeout_seconds, poll_seconds=0.1)
 
-    def wait_assigned(self, name: str, topic: str, accept: Callable[[list[str]], bool], timeout_seconds: float = 45.0) -> list[str]:
+    def wait_assigned(
+        self, name: str, topic: str, accept: Callable[[list[str]], bool], timeout_seconds: float = 45.0
+    ) -> list[str]:
         """Wait until the queues assigned to a push consumer satisfy ``accept``; return them."""
 
         def assigned() -> list[str] | None:
@@ -136,7 +142,9 @@ class Driver:
         self._popen.stdout.close()
 
 
-def java_driver(peer: toolchain.JavaPeer, directory: Path, options: Sequence[str] = (), *, rebalance_interval_ms: int = 2000) -> Driver:
+def java_driver(
+    peer: toolchain.JavaPeer, directory: Path, options: Sequence[str] = (), *, rebalance_interval_ms: int = 2000
+) -> Driver:
     """Start the driver program on one of the Java clients, with everything that it writes under ``directory``.
 
     The client's own ``rebalance_interval_ms`` is 20 000: a new retry topic would then be consumed only after that.
@@ -160,4 +168,6 @@ def java_driver(peer: toolchain.JavaPeer, directory: Path, options: Sequence[str
 
 def go_driver(directory: Path) -> Driver:
     """Start the Go program."""
-    return Driver("go", [str(toolchain.go_peer())], directory, {"HOME": str(directory), "ROCKETMQ_GO_LOG_LEVEL": "error"})
+    return Driver(
+        "go", [str(toolchain.go_peer())], directory, {"HOME": str(directory), "ROCKETMQ_GO_LOG_LEVEL": "error"}
+    )

@@ -18,7 +18,7 @@ HEAD = struct.Struct(">ii")
 RESPONSE_FLAG = 1
 ONEWAY_FLAG = 2
 VERSION_5_5_0 = 513
-BARE_INTEGER_KEY = re.compile(rb'([{,])(-?\d+):')
+BARE_INTEGER_KEY = re.compile(rb"([{,])(-?\d+):")
 FRAME_SIZE_MAX = 64 * 1024 * 1024
 
 
@@ -42,7 +42,15 @@ class Answer:
         return json.loads(BARE_INTEGER_KEY.sub(rb'\1"\2":', self.body))
 
 
-def encode(code: int, ext: dict[str, str] | None = None, body: bytes = b"", *, opaque: int = 0, flag: int = 0, version: int = VERSION_5_5_0) -> bytes:
+def encode(
+    code: int,
+    ext: dict[str, str] | None = None,
+    body: bytes = b"",
+    *,
+    opaque: int = 0,
+    flag: int = 0,
+    version: int = VERSION_5_5_0,
+) -> bytes:
     """One whole frame in the JSON form."""
     header: dict[str, Any] = {"code": code, "flag": flag, "language": "JAVA", "opaque": opaque, "version": version}
     if ext is not None:
@@ -58,7 +66,14 @@ def decode(frame: bytes) -> Answer:
     if marked >> 24:
         raise ValueError(f"serialization {marked >> 24} is not JSON")
     header = json.loads(frame[4 : 4 + size])
-    return Answer(header["code"], header["opaque"], header.get("flag", 0), header.get("remark"), header.get("extFields") or {}, frame[4 + size :])
+    return Answer(
+        header["code"],
+        header["opaque"],
+        header.get("flag", 0),
+        header.get("remark"),
+        header.get("extFields") or {},
+        frame[4 + size :],
+    )
 
 
 class Link:
@@ -112,7 +127,9 @@ class Link:
         return bytes(data)
 
 
-def call(address: str, code: int, ext: dict[str, str] | None = None, body: bytes = b"", *, timeout_seconds: float = 5.0) -> Answer:
+def call(
+    address: str, code: int, ext: dict[str, str] | None = None, body: bytes = b"", *, timeout_seconds: float = 5.0
+) -> Answer:
     """One request on a connection of its own."""
     with Link(address, timeout_seconds=timeout_seconds) as link:
         return link.call(code, ext, body)

@@ -25,7 +25,9 @@ class ProcessFailed(Exception):
     """A child ended, or did not become ready, against expectation; the message carries the end of its output."""
 
 
-def wait_until(condition: Callable[[], T | None], what: str, timeout_seconds: float = 30.0, poll_seconds: float = POLL_SECONDS) -> T:
+def wait_until(
+    condition: Callable[[], T | None], what: str, timeout_seconds: float = 30.0, poll_seconds: float = POLL_SECONDS
+) -> T:
     """Return the first true result of ``condition``; ``TimeoutError`` naming ``what`` after ``timeout_seconds``."""
     deadline = time.monotonic() + timeout_seconds
     while True:
@@ -59,7 +61,9 @@ def _is_free(port: int) -> bool:
 class Process:
     """One child process in a session of its own; ``output`` is the file with its stdout and stderr."""
 
-    def __init__(self, name: str, command: Sequence[str], directory: Path, environment: dict[str, str] | None = None) -> None:
+    def __init__(
+        self, name: str, command: Sequence[str], directory: Path, environment: dict[str, str] | None = None
+    ) -> None:
         self.name = name
         self.command = list(command)
         self.directory = directory

@@ -78,6 +78,11 @@ def golden_recorder() -> JavaPeer:
     return _java_peer("apache-5.5", "5.5.0", ("java/src", "java/recorder"), ())
 
 
+def filter_judge() -> JavaPeer:
+    """Apache's 5.5.0 filter classes with the program that answers for them."""
+    return _java_peer("apache-5.5", "5.5.0", ("peers/filter_differential/java",), ())
+
+
 def go_peer() -> Path:
     """The compiled Go program which uses Apache's Go client."""
     go = tool("go")
@@ -101,7 +106,17 @@ def _java_peer(name: str, version: str, source_directories: tuple[str, ...], com
         if needed:
             part = target.with_suffix(".part")
             shutil.rmtree(part, ignore_errors=True)
-            command = [tool("javac"), "-nowarn", "-Xlint:none", "-encoding", "UTF-8", "-d", str(part), "-cp", f"{jars}/*"]
+            command = [
+                tool("javac"),
+                "-nowarn",
+                "-Xlint:none",
+                "-encoding",
+                "UTF-8",
+                "-d",
+                str(part),
+                "-cp",
+                f"{jars}/*",
+            ]
             _run(command + [str(path) for path in sources], E2E, f"compiling the {name} peer")
             part.replace(target)
     return JavaPeer(name, version, f"{target}{os.pathsep}{jars}/*", commands)
@@ -114,7 +129,15 @@ def _jars(name: str) -> Path:
         if needed:
             part = target.with_suffix(".part")
             shutil.rmtree(part, ignore_errors=True)
-            command = [tool("mvn"), "-q", "-B", "-f", str(pom), "dependency:copy-dependencies", f"-DoutputDirectory={part}"]
+            command = [
+                tool("mvn"),
+                "-q",
+                "-B",
+                "-f",
+                str(pom),
+                "dependency:copy-dependencies",
+                f"-DoutputDirectory={part}",
+            ]
             _run(command, E2E, f"resolving the jars of {name}")
             part.replace(target)
     return target
@@ -141,7 +164,9 @@ def _digest(paths: list[Path]) -> str:
 
 
 def _run(command: list[str], directory: Path, purpose: str) -> None:
-    done = subprocess.run(command, cwd=directory, capture_output=True, text=True, timeout=RESOLVE_TIMEOUT_SECONDS, check=False)
+    done = subprocess.run(
+        command, cwd=directory, capture_output=True, text=True, timeout=RESOLVE_TIMEOUT_SECONDS, check=False
+    )
     if done.returncode != 0:
         lines = (done.stdout + done.stderr).strip().splitlines()
         raise ToolMissing(f"{purpose} failed ({command[0]} ended with {done.returncode}): " + " | ".join(lines[-5:]))

@@ -47,7 +47,14 @@ def record_vectors() -> dict[str, Any]:
     """Run the Java recorder and return its vectors."""
     peer = toolchain.golden_recorder()
     with tempfile.TemporaryDirectory() as home:
-        command = [toolchain.tool("java"), *toolchain.JAVA_OPEN_OPTIONS, f"-Duser.home={home}", "-cp", peer.classpath, "GoldenRecorder"]
+        command = [
+            toolchain.tool("java"),
+            *toolchain.JAVA_OPEN_OPTIONS,
+            f"-Duser.home={home}",
+            "-cp",
+            peer.classpath,
+            "GoldenRecorder",
+        ]
         done = subprocess.run(command, capture_output=True, timeout=RECORDER_TIMEOUT_SECONDS, check=True)
     vectors: dict[str, Any] = json.loads(done.stdout)
     for vector in vectors["headers"]:

@@ -22,11 +22,13 @@ LABEL_BROKER = "broker-5.5.0"
 LARGEST_WANTED = {HEART_BEAT, 105, 103, 202, 208, 14}
 
 
-
-
 def record_session(directory: Path) -> list[dict[str, Any]]:
     """Run the session below ``directory`` and return the chosen frames, ready for JSON."""
-    cluster = Cluster(Kind.APACHE, directory / "cluster", settings=TEST_BROKER_SETTINGS | {"bindAddress": "127.0.0.1", "brokerIP1": "127.0.0.2"})
+    cluster = Cluster(
+        Kind.APACHE,
+        directory / "cluster",
+        settings=TEST_BROKER_SETTINGS | {"bindAddress": "127.0.0.1", "brokerIP1": "127.0.0.2"},
+    )
     cluster.directory.mkdir(parents=True)
     cluster.start_namesrv(0)
     real_namesrv = cluster.namesrv_ports[0]
@@ -73,10 +75,26 @@ def _use_client(driver: Driver, namesrv: str, suffix: str) -> None:
     sent = driver.call("producer.send", name="p", topic=topic, messages=[one])
     driver.call("producer.send", name="p", topic=topic, mode="batch", messages=[one, one])
     driver.call("producer.send", name="p", topic=topic, mode="oneway", messages=[one])
-    driver.call("producer.send", name="p", topic=topic, messages=[{"body_size": 1500}, {"body": "later", "delay_level": 1}])
-    driver.call("consumer.start", name="c", group=group, namesrv=namesrv, fail_times=1, subscriptions=[{"topic": topic, "expression": "TagA || TagB"}])
+    driver.call(
+        "producer.send", name="p", topic=topic, messages=[{"body_size": 1500}, {"body": "later", "delay_level": 1}]
+    )
+    driver.call(
+        "consumer.start",
+        name="c",
+        group=group,
+        namesrv=namesrv,
+        fail_times=1,
+        subscriptions=[{"topic": topic, "expression": "TagA || TagB"}],
+    )
     driver.receive("c", 8)
-    driver.call("consumer.start", name="o", group=f"{group}-orderly", namesrv=namesrv, orderly=True, subscriptions=[{"topic": topic}])
+    driver.call(
+        "consumer.start",
+        name="o",
+        group=f"{group}-orderly",
+        namesrv=namesrv,
+        orderly=True,
+        subscriptions=[{"topic": topic}],
+    )
     driver.receive("o", 6)
     driver.call("query.key", name="p", topic=topic, key="key-1")
     driver.call("query.view", name="p", topic=topic, id=sent[0]["offset_message_id"])
@@ -137,10 +155,15 @@ def chosen(recorded: list[tuple[int, RecordedFrame]]) -> list[dict[str, Any]]:
         size_old = len(old.data) + (len(old_answer.data) if old_answer else 0)
         if old_answer is None or (code in LARGEST_WANTED and len(request.data) + len(frame.data) > size_old):
             pairs[key] = (request, frame)
-    return [_vector(label, code, is_to_server, *pair) for (label, code, is_to_server), pair in sorted(pairs.items(), key=lambda item: item[0])]
+    return [
+        _vector(label, code, is_to_server, *pair)
+        for (label, code, is_to_server), pair in sorted(pairs.items(), key=lambda item: item[0])
+    ]
 
 
-def _vector(label: str, code: int, is_to_server: bool, request: RecordedFrame, response: RecordedFrame | None) -> dict[str, Any]:
+def _vector(
+    label: str, code: int, is_to_server: bool, request: RecordedFrame, response: RecordedFrame | None
+) -> dict[str, Any]:
     vector: dict[str, Any] = {"who": label, "code": code, "direction": "to server" if is_to_server else "to client"}
     for name, frame in (("request", request), ("response", response)):
         if frame is not None:

@@ -37,26 +37,64 @@ def record_store(directory: Path, target: Path, *, is_killed: bool) -> None:
         home.mkdir()
         with java_driver(toolchain.apache(), home) as driver:
             namesrv = cluster.namesrv_address
-            driver.mqadmin("updateTopic", "-n", namesrv, "-b", cluster.broker.address, "-t", TOPIC, "-r", "2", "-w", "2", "-a", "+message.type=NORMAL")
+            driver.mqadmin(
+                "updateTopic",
+                "-n",
+                namesrv,
+                "-b",
+                cluster.broker.address,
+                "-t",
+                TOPIC,
+                "-r",
+                "2",
+                "-w",
+                "2",
+                "-a",
+                "+message.type=NORMAL",
+            )
             driver.call("producer.start", name="p", namesrv=namesrv, compress_over=4000)
             messages: list[dict[str, Any]] = [
-                {"tag": f"Tag{'ABC'[n % 3]}", "keys": f"key-{n} shared", "body": f"body {n} " + "x" * 1500, "properties": {"n": str(n)}} for n in range(100)
+                {
+                    "tag": f"Tag{'ABC'[n % 3]}",
+                    "keys": f"key-{n} shared",
+                    "body": f"body {n} " + "x" * 1500,
+                    "properties": {"n": str(n)},
+                }
+                for n in range(100)
             ]
-            messages += [{"body_size": 6000, "keys": "compressed"}, {"body": "中文😀", "keys": "unicode"}, {"body": "bare"}]
+            messages += [
+                {"body_size": 6000, "keys": "compressed"},
+                {"body": "中文😀", "keys": "unicode"},
+                {"body": "bare"},
+            ]
             sent = driver.call("producer.send", name="p", topic=TOPIC, messages=messages)
-            sent += driver.call("producer.send", name="p", topic=TOPIC, mode="batch", messages=[{"body": f"batch {n}", "keys": f"batch-{n}"} for n in range(5)])
+            sent += driver.call(
+                "producer.send",
+                name="p",
+                topic=TOPIC,
+                mode="batch",
+                messages=[{"body": f"batch {n}", "keys": f"batch-{n}"} for n in range(5)],
+            )
             driver.call("producer.send", name="p", topic=TOPIC, messages=[{"body": "in an hour", "delay_level": 2}])
             driver.call("consumer.start", name="c", group=GROUP, namesrv=namesrv, subscriptions=[{"topic": TOPIC}])
             received = driver.receive("c", 108)
             offsets = {
-                str(queue): {which: driver.call("query.offset", name="p", topic=TOPIC, queue_id=queue, which=which) for which in ("min", "max", "earliest_ms")}
+                str(queue): {
+                    which: driver.call("query.offset", name="p", topic=TOPIC, queue_id=queue, which=which)
+                    for which in ("min", "max", "earliest_ms")
+                }
                 for queue in (0, 1)
             }
-            found = {key: len(driver.call("query.key", name="p", topic=TOPIC, key=key)) for key in ("key-7", "shared", "batch-3", "absent")}
+            found = {
+                key: len(driver.call("query.key", name="p", topic=TOPIC, key=key))
+                for key in ("key-7", "shared", "batch-3", "absent")
+            }
             driver.call("consumer.stop", name="c")
             if is_killed:
                 # Consumer offsets and topics reach the disk by their own timers; without this they would be lost with the kill.
-                driver.mqadmin("updateSubGroup", "-n", namesrv, "-b", cluster.broker.address, "-g", "golden-other-group")
+                driver.mqadmin(
+                    "updateSubGroup", "-n", namesrv, "-b", cluster.broker.address, "-g", "golden-other-group"
+                )
                 cluster.broker.process.kill()
             else:
                 cluster.broker.process.stop()
@@ -81,7 +119,9 @@ def record_store(directory: Path, target: Path, *, is_killed: bool) -> None:
         "found_by_key": found,
         "files": sorted(str(path.relative_to(store)) for path in store.rglob("*") if path.is_file()),
     }
-    target.with_name(target.name.replace(".tar.gz", ".json")).write_text(json.dumps(contents, ensure_ascii=False) + "\n")
+    target.with_name(target.name.replace(".tar.gz", ".json")).write_text(
+        json.dumps(contents, ensure_ascii=False) + "\n"
+    )
 
 
 def pack(store: Path, target: Path) -> None:

@@ -34,7 +34,9 @@ class Bench:
 
     def send(self, *bodies: str, topic: str | None = None, **options: object) -> list[dict[str, object]]:
         messages = [{"body": body, **options} for body in bodies]
-        sent: list[dict[str, object]] = self.java.call("producer.send", name=self.producer, topic=topic or self.topic, messages=messages)
+        sent: list[dict[str, object]] = self.java.call(
+            "producer.send", name=self.producer, topic=topic or self.topic, messages=messages
+        )
         return sent
 
     def consume(self, java: Driver | None = None, **options: object) -> str:
@@ -78,7 +80,9 @@ def test_a_tag_expression_filters_on_the_broker(bench: Bench) -> None:
 
 
 @pytest.mark.parametrize("where", ["LAST_OFFSET", "TIMESTAMP"])
-def test_a_new_group_starts_a_fresh_topic_at_its_first_message_wherever_it_asks_to_start(bench: Bench, where: str) -> None:
+def test_a_new_group_starts_a_fresh_topic_at_its_first_message_wherever_it_asks_to_start(
+    bench: Bench, where: str
+) -> None:
     # The broker answers offset 0 for a queue that has lost nothing yet: a group that came a second late must not miss the first messages.
     bench.send("before")
 
@@ -89,7 +93,9 @@ def test_a_new_group_starts_a_fresh_topic_at_its_first_message_wherever_it_asks_
     assert {message["body"] for message in bench.java.receive(name, 2)} == {"before", "after"}
 
 
-def test_two_consumers_share_the_queues_and_the_one_that_stays_takes_over_within_seconds(patient: Driver, cluster: Cluster, unique: Unique, clients: Clients) -> None:
+def test_two_consumers_share_the_queues_and_the_one_that_stays_takes_over_within_seconds(
+    patient: Driver, cluster: Cluster, unique: Unique, clients: Clients
+) -> None:
     bench = Bench(patient, cluster, unique, clients)
     bench.send("first")
     one = bench.consume()
@@ -108,19 +114,31 @@ def test_two_consumers_share_the_queues_and_the_one_that_stays_takes_over_within
     patient.call("consumer.stop", name=two)
     patient.wait_assigned(one, bench.topic, lambda queues: len(queues) == 4, TAKE_OVER_SECONDS_MAX)
     bench.send(*(f"alone {n}" for n in range(8)))
-    wait_until(lambda: {f"alone {n}" for n in range(8)} <= {message["body"] for message in bench.received(one)}, "the other's queues", TAKE_OVER_SECONDS_MAX)
+    wait_until(
+        lambda: {f"alone {n}" for n in range(8)} <= {message["body"] for message in bench.received(one)},
+        "the other's queues",
+        TAKE_OVER_SECONDS_MAX,
+    )
 
     assert shared_seconds < TAKE_OVER_SECONDS_MAX
     assert taken_by_two == 8
     assert {body: count for body, count in counts.items() if count > 1} == {}
 
 
-def test_a_consumer_that_dies_is_replaced_within_seconds(patient: Driver, java5: Driver, cluster: Cluster, unique: Unique, clients: Clients) -> None:
+def test_a_consumer_that_dies_is_replaced_within_seconds(
+    patient: Driver, java5: Driver, cluster: Cluster, unique: Unique, clients: Clients
+) -> None:
     bench = Bench(java5, cluster, unique, clients)
     bench.send("first")
     stays = bench.consume()
     dies = unique("consumer")
-    patient.call("consumer.start", name=dies, group=bench.group, namesrv=cluster.namesrv_address, subscriptions=[{"topic": bench.topic}])
+    patient.call(
+        "consumer.start",
+        name=dies,
+        group=bench.group,
+        namesrv=cluster.namesrv_address,
+        subscriptions=[{"topic": bench.topic}],
+    )
     java5.wait_assigned(stays, bench.topic, lambda queues: len(queues) == 2)
 
     patient.close()  # ends the JVM without any farewell to the broker
@@ -186,7 +204,9 @@ def test_a_message_that_always_fails_ends_in_the_dead_letter_queue(bench: Bench)
     dead_letters = f"%DLQ%{bench.group}"
 
     def dead() -> list[dict[str, object]]:
-        found: list[dict[str, object]] = bench.java.call("query.key", name=bench.producer, topic=dead_letters, key="poison-key")
+        found: list[dict[str, object]] = bench.java.call(
+            "query.key", name=bench.producer, topic=dead_letters, key="poison-key"
+        )
         return found
 
     # The route of the topic must first reach the client that asks.

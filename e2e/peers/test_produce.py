@@ -40,15 +40,21 @@ def bodies(received: list[dict[str, object]]) -> list[object]:
 
 
 @pytest.mark.parametrize("mode", ["sync", "async", "oneway"])
-def test_each_way_of_sending_stores_each_message_once(java: Driver, cluster: Cluster, producer: str, unique: Unique, clients: Clients, mode: str) -> None:
+def test_each_way_of_sending_stores_each_message_once(
+    java: Driver, cluster: Cluster, producer: str, unique: Unique, clients: Clients, mode: str
+) -> None:
     topic = unique("Topic")
-    messages = [{"body": f"{mode} {n}", "tag": "TagA", "keys": f"key-{n}", "properties": {"n": str(n)}} for n in range(20)]
+    messages = [
+        {"body": f"{mode} {n}", "tag": "TagA", "keys": f"key-{n}", "properties": {"n": str(n)}} for n in range(20)
+    ]
 
     results = java.call("producer.send", name=producer, topic=topic, mode=mode, messages=messages)
 
     received = java.receive(consume(java, cluster, unique, clients, topic), 20)
     assert bodies(received) == sorted(message["body"] for message in messages)
-    assert {(message["tags"], message["properties"]["n"]) for message in received} == {("TagA", str(n)) for n in range(20)}
+    assert {(message["tags"], message["properties"]["n"]) for message in received} == {
+        ("TagA", str(n)) for n in range(20)
+    }
     if mode != "oneway":
         assert {result["status"] for result in results} == {"SEND_OK"}
         assert {result["message_id"] for result in results} == {message["message_id"] for message in received}
@@ -57,20 +63,34 @@ def test_each_way_of_sending_stores_each_message_once(java: Driver, cluster: Clu
         assert {result["region_id"] for result in results} == {"DefaultRegion"}
 
 
-def test_a_batch_takes_consecutive_offsets_of_one_queue(java: Driver, cluster: Cluster, producer: str, unique: Unique, clients: Clients) -> None:
+def test_a_batch_takes_consecutive_offsets_of_one_queue(
+    java: Driver, cluster: Cluster, producer: str, unique: Unique, clients: Clients
+) -> None:
     topic = unique("Topic")
 
-    (result,) = java.call("producer.send", name=producer, topic=topic, mode="batch", messages=[{"body": f"b{n}", "keys": f"k{n}"} for n in range(10)])
+    (result,) = java.call(
+        "producer.send",
+        name=producer,
+        topic=topic,
+        mode="batch",
+        messages=[{"body": f"b{n}", "keys": f"k{n}"} for n in range(10)],
+    )
 
     received = java.receive(consume(java, cluster, unique, clients, topic), 10)
     assert {message["queue_id"] for message in received} == {result["queue_id"]}
-    assert [message["body"] for message in sorted(received, key=lambda m: m["queue_offset"])] == [f"b{n}" for n in range(10)]
-    assert sorted(message["queue_offset"] for message in received) == list(range(result["queue_offset"], result["queue_offset"] + 10))
+    assert [message["body"] for message in sorted(received, key=lambda m: m["queue_offset"])] == [
+        f"b{n}" for n in range(10)
+    ]
+    assert sorted(message["queue_offset"] for message in received) == list(
+        range(result["queue_offset"], result["queue_offset"] + 10)
+    )
     assert len(result["offset_message_id"].split(",")) == 10
     assert set(result["message_id"].split(",")) == {message["message_id"] for message in received}
 
 
-def test_a_delayed_message_arrives_after_its_level_and_under_its_topic(java: Driver, cluster: Cluster, producer: str, unique: Unique, clients: Clients) -> None:
+def test_a_delayed_message_arrives_after_its_level_and_under_its_topic(
+    java: Driver, cluster: Cluster, producer: str, unique: Unique, clients: Clients
+) -> None:
     topic = unique("Topic")
     java.call("producer.send", name=producer, topic=topic, messages=[{"body": "now"}])
     consumer = consume(java, cluster, unique, clients, topic)
@@ -100,7 +120,9 @@ def test_large_bodies_are_compressed_by_the_client_and_come_back_whole(
 
 
 @pytest.mark.parametrize("algorithm", ["LZ4", "ZSTD", "ZLIB"])
-def test_each_compression_of_the_5x_client_comes_back_whole(java5: Driver, cluster: Cluster, unique: Unique, clients: Clients, algorithm: str) -> None:
+def test_each_compression_of_the_5x_client_comes_back_whole(
+    java5: Driver, cluster: Cluster, unique: Unique, clients: Clients, algorithm: str
+) -> None:
     topic, name = unique("Topic"), unique("producer")
     clients(java5, "producer", name)
     java5.call("producer.start", name=name, namesrv=cluster.namesrv_address, compress_type=algorithm)
@@ -120,7 +142,9 @@ def test_a_body_over_the_limit_is_refused_before_it_is_sent(java: Driver, produc
     assert refused.value.code == 13
 
 
-def test_orderly_sends_of_one_shard_stay_in_one_queue(java: Driver, cluster: Cluster, producer: str, unique: Unique) -> None:
+def test_orderly_sends_of_one_shard_stay_in_one_queue(
+    java: Driver, cluster: Cluster, producer: str, unique: Unique
+) -> None:
     topic = unique("Topic")
     messages = [{"body": f"{n}", "shard": f"order-{n % 3}"} for n in range(12)]
 
@@ -141,7 +165,9 @@ def test_the_vip_channel_takes_sends(java: Driver, cluster: Cluster, unique: Uni
     assert java.receive(consume(java, cluster, unique, clients, topic), 1)[0]["body"] == "by the VIP port"
 
 
-def test_a_topic_is_created_by_name_and_has_its_queues(java: Driver, cluster: Cluster, producer: str, unique: Unique) -> None:
+def test_a_topic_is_created_by_name_and_has_its_queues(
+    java: Driver, cluster: Cluster, producer: str, unique: Unique
+) -> None:
     topic = unique("Topic")
 
     java.call("query.create_topic", name=producer, topic=topic, queues=3)

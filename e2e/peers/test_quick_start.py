@@ -32,10 +32,14 @@ def example(cluster: Cluster, home: Path, name: str) -> list[str]:
     ]
 
 
-def test_the_quick_start_consumer_gets_everything_that_the_quick_start_producer_sent(cluster: Cluster, tmp_path: Path) -> None:
+def test_the_quick_start_consumer_gets_everything_that_the_quick_start_producer_sent(
+    cluster: Cluster, tmp_path: Path
+) -> None:
     with tools():
         command = example(cluster, tmp_path, "Producer")
-    done = subprocess.run(command, capture_output=True, text=True, timeout=PRODUCER_TIMEOUT_SECONDS, cwd=tmp_path, check=False)
+    done = subprocess.run(
+        command, capture_output=True, text=True, timeout=PRODUCER_TIMEOUT_SECONDS, cwd=tmp_path, check=False
+    )
     sent = set(re.findall(r"sendStatus=SEND_OK, msgId=([0-9A-F]+)", done.stdout))
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
     assert len(sent) == MESSAGE_COUNT, done.stdout[-2000:]

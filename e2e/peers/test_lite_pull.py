@@ -1,0 +1,91 @@
+"""Apache's Java lite pull consumers: subscribe, assign, seek, commit."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from e2e.clusters import Cluster
+from e2e.drivers import Driver
+from e2e.processes import wait_until
+
+pytestmark = [pytest.mark.peers, pytest.mark.timeout(120)]
+Unique = Callable[[str], str]
+Clients = Callable[[Driver, str, str], None]
+
+
+@pytest.fixture
+def topic(java: Driver, cluster: Cluster, unique: Unique, clients: Clients) -> str:
+    """A topic with twelve messages."""
+    name, topic = unique("producer"), unique("Topic")
+    clients(java, "producer", name)
+    java.call("producer.start", name=name, namesrv=cluster.namesrv_address)
+    java.call(
+        "producer.send", name=name, topic=topic, messages=[{"body": f"m{n}", "tag": f"Tag{n % 2}"} for n in range(12)]
+    )
+    return topic
+
+
+def start(java: Driver, cluster: Cluster, unique: Unique, clients: Clients, topic: str, **options: object) -> str:
+    name = unique("lite")
+    clients(java, "lite", name)
+    java.call(
+        "lite.start",
+        name=name,
+        group=options.pop("group", unique("group")),
+        namesrv=cluster.namesrv_address,
+        topic=topic,
+        **options,
+    )
+    return name
+
+
+def poll(java: Driver, name: str, count: int) -> list[dict[str, object]]:
+    """Poll until ``count`` messages came."""
+    got: list[dict[str, object]] = []
+
+    def enough() -> bool:
+        got.extend(java.call("lite.poll", name=name, timeout_ms=500))
+        return len(got) >= count
+
+    wait_until(enough, f"{name} polls {count} messages")
+    return got
+
+
+def test_a_subscription_polls_everything_and_filters_by_tag(
+    java: Driver, cluster: Cluster, unique: Unique, clients: Clients, topic: str
+) -> None:
+    everything = poll(java, start(java, cluster, unique, clients, topic), 12)
+    tagged = poll(java, start(java, cluster, unique, clients, topic, expression="Tag1"), 6)
+
+    assert {message["body"] for message in everything} == {f"m{n}" for n in range(12)}
+    assert {message["body"] for message in tagged} == {f"m{n}" for n in range(1, 12, 2)}
+
+
+def test_a_committed_offset_is_where_the_group_goes_on(
+    java: Driver, cluster: Cluster, unique: Unique, clients: Clients, topic: str
+) -> None:
+    group = unique("group")
+    first = start(java, cluster, unique, clients, topic, group=group, manual_commit=True)
+    poll(java, first, 12)
+    java.call("lite.commit", name=first)
+    java.call("lite.stop", name=first)
+
+    again = start(java, cluster, unique, clients, topic, group=group, assign=True)
+
+    wait_until(
+        lambda: sum(java.call("lite.committed", name=again, topic=topic).values()) == 12, "the committed offsets"
+    )
+    assert java.call("lite.poll", name=again, timeout_ms=1000) == []
+
+
+def test_seek_goes_back_to_the_first_message(
+    java: Driver, cluster: Cluster, unique: Unique, clients: Clients, topic: str
+) -> None:
+    name = start(java, cluster, unique, clients, topic, assign=True)
+    assert len(poll(java, name, 12)) == 12
+
+    assert java.call("lite.seek", name=name, topic=topic) == 4
+
+    assert {message["body"] for message in poll(java, name, 12)} == {f"m{n}" for n in range(12)}
