@@ -1,0 +1,1 @@
+"""Administration: the requests of mqadmin, the dashboard, the exporter and our own command line, one module per subject."""

@@ -1,0 +1,315 @@
+"""Metrics under the names of Apache's 5.x broker, made from plain counters when somebody asks.
+
+Nothing here runs between two scrapes. Series of deleted topics and groups, and of closed connections, are gone with what they were
+read from. Differences from Apache: sizes of messages are one histogram of the whole broker, and the lag of a group on its retry
+topic is told under that topic with ``is_retry``. A slave tells no lag, so that sums over a group's brokers count nothing twice.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Final
+
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from rocketmq_broker.admin.progress import Progress
+from rocketmq_broker.clients.consumers import Consumers
+from rocketmq_broker.clients.producers import Producers
+from rocketmq_broker.consumer_offsets import ConsumerOffsets
+from rocketmq_broker.groups import GroupTable
+from rocketmq_broker.settings import BrokerSettings
+from rocketmq_broker.statistics import MESSAGE_SIZE_BOUNDS, BrokerStatistics
+from rocketmq_broker.topics import TopicTable
+from rocketmq_common import names, versions
+from rocketmq_common.clock import Clock
+from rocketmq_common.files import FileSystem
+from rocketmq_remoting.codes import RequestCode, ResponseCode
+from rocketmq_remoting.connection import LATENCY_BOUNDS_MS, LatencyBuckets
+from rocketmq_store.statuses import RecoveryReport
+from rocketmq_store.store import MessageStore
+
+NODE_TYPE: Final = "broker"
+# (group, topic) pairs whose lag is told; more would make a scrape slower than its interval.
+LAG_SERIES_MAX: Final = 50_000
+CONSUME_MODES: Final = {"CONSUME_ACTIVELY": "pull", "CONSUME_PASSIVELY": "push", "CONSUME_POP": "pop"}
+MESSAGE_TYPE: Final = "message.type"
+
+Latencies = Mapping[tuple[int, int, bool], LatencyBuckets]
+
+
+class BrokerCollector(Collector):
+    """A prometheus_client collector over the parts of one broker."""
+
+    def __init__(
+        self,
+        settings: BrokerSettings,
+        topics: TopicTable,
+        groups: GroupTable,
+        offsets: ConsumerOffsets,
+        consumers: Consumers,
+        producers: Producers,
+        store: MessageStore,
+        statistics: BrokerStatistics,
+        progress: Progress,
+        files: FileSystem,
+        clock: Clock,
+        *,
+        latencies: Callable[[], Latencies],
+        recovery: Callable[[], RecoveryReport | None],
+    ) -> None:
+        self._settings = settings
+        self._topics = topics
+        self._groups = groups
+        self._offsets = offsets
+        self._consumers = consumers
+        self._producers = producers
+        self._store = store
+        self._statistics = statistics
+        self._progress = progress
+        self._files = files
+        self._clock = clock
+        self._latencies = latencies
+        self._recovery = recovery
+        extra = parse_labels(settings.metrics_label)
+        self._label_names = ["cluster", "node_type", "node_id", *extra]
+        self._label_values = [settings.broker_cluster_name, NODE_TYPE, settings.broker_name, *extra.values()]
+
+    def collect(self) -> Iterator[Metric]:
+        """Everything, as it is now."""
+        yield from self._traffic()
+        yield from self._sizes()
+        if self._settings.broker_id == 0:
+            yield from self._lag()
+        yield from self._connections()
+        yield from self._calls()
+        yield from self._storage()
+        yield from self._tables()
+        yield from self._process()
+
+    # -- inside ------------------------------------------------------------------------------------------------------
+
+    def _traffic(self) -> Iterator[Metric]:
+        labels = ("topic", "message_type", "is_system")
+        messages_in = self._counter("rocketmq_messages_in", "Messages taken from producers", *labels)
+        bytes_in = self._counter("rocketmq_throughput_in", "Body bytes taken from producers", *labels)
+        for topic, counters in self._statistics.topics.items():
+            if names.is_retry_topic(topic) or names.is_dlq_topic(topic):
+                continue
+            values = [topic, self._message_type(topic), self._is_system(topic)]
+            self._add(messages_in, values, counters.put_nums)
+            self._add(bytes_in, values, counters.put_size)
+        labels = ("topic", "consumer_group", "is_system")
+        messages_out = self._counter("rocketmq_messages_out", "Messages given to consumers", *labels)
+        bytes_out = self._counter("rocketmq_throughput_out", "Record bytes given to consumers", *labels)
+        dead = self._counter("rocketmq_send_to_dlq_messages", "Messages sent to dead-letter topics", *labels)
+        for (group, topic), group_counters in self._statistics.groups.items():
+            values = [topic, group, self._is_system(topic, group)]
+            self._add(messages_out, values, group_counters.get_nums)
+            self._add(bytes_out, values, group_counters.get_size)
+            if group_counters.dlq_nums:
+                self._add(dead, values, group_counters.dlq_nums)
+        yield from (messages_in, bytes_in, messages_out, bytes_out, dead)
+
+    def _sizes(self) -> Iterator[Metric]:
+        sizes = self._histogram("rocketmq_message_size", "Body bytes of messages")
+        buckets = _cumulative(MESSAGE_SIZE_BOUNDS, self._statistics.message_size_counts)
+        sizes.add_metric(self._label_values, buckets, self._statistics.put_size)
+        yield sizes
+
+    def _lag(self) -> Iterator[Metric]:
+        labels = ("consumer_group", "topic", "is_retry", "is_system")
+        lag = self._gauge("rocketmq_consumer_lag_messages", "Messages not yet acknowledged", *labels)
+        lag_time = self._gauge(
+            "rocketmq_consumer_lag_latency_milliseconds", "Age of the oldest message not yet acknowledged", *labels
+        )
+        inflight = self._gauge(
+            "rocketmq_consumer_inflight_messages", "Messages delivered, not yet acknowledged", *labels
+        )
+        queueing = self._gauge(
+            "rocketmq_consumer_queueing_latency_milliseconds", "Age of the oldest message not yet delivered", *labels
+        )
+        ready = self._gauge("rocketmq_consumer_ready_messages", "Messages not yet delivered", *labels)
+        now = self._clock.now_ms()
+        for group, topic in list(self._offsets.offsets)[:LAG_SERIES_MAX]:
+            config = self._topics.get(topic)
+            if config is None or self._groups.get(group) is None or self._progress.is_left_behind(group, topic):
+                continue
+            behind = held = waiting = 0
+            oldest_unread = oldest_undelivered = now
+            for queue in self._progress.queues(group, topic, config.read_queue_nums):
+                behind += queue.lag
+                held += queue.inflight
+                if queue.lag:
+                    stored = self._progress.store_time(topic, queue.queue_id, queue.consumer_offset)
+                    oldest_unread = min(oldest_unread, stored) if stored > 0 else oldest_unread
+                undelivered = queue.broker_offset - queue.pull_offset if queue.consumer_offset >= 0 else 0
+                if undelivered > 0:
+                    waiting += undelivered
+                    stored = self._progress.store_time(topic, queue.queue_id, queue.pull_offset)
+                    oldest_undelivered = min(oldest_undelivered, stored) if stored > 0 else oldest_undelivered
+            values = [group, topic, _text(names.is_retry_topic(topic)), self._is_system(topic, group)]
+            self._add(lag, values, behind)
+            self._add(lag_time, values, now - oldest_unread)
+            self._add(inflight, values, held)
+            self._add(queueing, values, now - oldest_undelivered)
+            self._add(ready, values, waiting)
+        yield from (lag, lag_time, inflight, queueing, ready)
+
+    def _connections(self) -> Iterator[Metric]:
+        producers = self._gauge(
+            "rocketmq_producer_connections", "Connections of producers", "language", "version", "protocol_type"
+        )
+        members = {
+            member.connection: (member.language.lower(), versions.version_name(member.version).lower(), "remoting")
+            for of_group in self._producers.groups.values()
+            for member in of_group.values()
+        }
+        for values, count in Counter(members.values()).items():
+            self._add(producers, values, count)
+        yield producers
+        consumers = self._gauge(
+            "rocketmq_consumer_connections", "Connections of consumers",
+            "consumer_group", "language", "version", "consume_mode", "protocol_type", "is_system",
+        )  # fmt: skip
+        for name, group in self._consumers.groups.items():
+            mode = CONSUME_MODES.get(group.consume_type, "push")
+            kinds = Counter(
+                (m.language.lower(), versions.version_name(m.version).lower()) for m in group.members.values()
+            )
+            for (language, version), count in kinds.items():
+                system = _text(names.is_system_group(name))
+                self._add(consumers, [name, language, version, mode, "remoting", system], count)
+        yield consumers
+
+    def _calls(self) -> Iterator[Metric]:
+        calls = self._histogram(
+            "rocketmq_rpc_latency_milliseconds", "Time from a request's arrival to its answer",
+            "protocol_type", "request_code", "response_code", "is_long_polling", "result",
+        )  # fmt: skip
+        # Unknown codes share a name: a client may send any number, and each would be a series for ever.
+        merged: dict[tuple[str, ...], tuple[list[int], float]] = {}
+        for (code, response_code, held), buckets in self._latencies().items():
+            is_polling = held and code in (RequestCode.PULL_MESSAGE, RequestCode.LITE_PULL_MESSAGE)
+            key = (
+                "remoting",
+                _code_name(RequestCode, code),
+                _code_name(ResponseCode, response_code),
+                _text(is_polling),
+            )
+            counts, sum_ms = merged.get(key, ([0] * len(buckets.counts), 0.0))
+            merged[key] = ([a + b for a, b in zip(counts, buckets.counts, strict=True)], sum_ms + buckets.sum_ms)
+        for key, (counts, sum_ms) in merged.items():
+            calls.add_metric([*self._label_values, *key, "success"], _cumulative(LATENCY_BOUNDS_MS, counts), sum_ms)
+        yield calls
+
+    def _storage(self) -> Iterator[Metric]:
+        store, root = self._store.statistics(), Path(self._store.settings.root)
+        total, free = self._files.usage(root)
+        earliest = store.earliest_store_time_ms
+        for name, text, value in (
+            ("rocketmq_storage_size_bytes", "Bytes in use of the store's file system", total - free),
+            ("rocketmq_storage_flush_behind_bytes", "Log not yet flushed", store.written_offset - store.flushed_offset),
+            (
+                "rocketmq_storage_dispatch_behind_bytes",
+                "Log not yet in queues and index",
+                store.written_offset - store.dispatched_offset,
+            ),
+            (
+                "rocketmq_storage_message_reserve_time_milliseconds",
+                "Age of the oldest message",
+                self._clock.now_ms() - earliest if earliest > 0 else 0,
+            ),
+        ):
+            gauge = self._gauge(name, text, "storage_type", "storage_medium")
+            self._add(gauge, ["local", "disk"], value)
+            yield gauge
+        ratio = self._gauge("rocketmq_disk_ratio", "Share of the file system in use, 0 to 1", "path")
+        self._add(ratio, [str(root)], (total - free) / total if total else 0.0)
+        yield ratio
+        yield self._single("rocketmq_store_writeable", "1 while the store takes messages", int(store.is_writeable))
+        flushes = self._counter("rocketmq_flush", "Syncs of the log")
+        self._add(flushes, [], store.flush_count)
+        yield flushes
+        yield self._single(
+            "rocketmq_flush_duration_seconds", "Duration of the last sync of the log", store.last_flush_ms / 1000
+        )
+
+    def _tables(self) -> Iterator[Metric]:
+        yield self._single("rocketmq_broker_permission", "2 write, 4 read, 6 both", self._settings.broker_permission)
+        yield self._single("rocketmq_topic_number", "Topics", len(self._topics.configs))
+        yield self._single("rocketmq_consumer_group_number", "Consumer groups", len(self._groups.configs))
+
+    def _process(self) -> Iterator[Metric]:
+        statistics = self._statistics
+        yield self._single(
+            "rocketmq_event_loop_lag_seconds",
+            "How late the last timer of the event loop was",
+            statistics.loop_lag_ms / 1000,
+        )
+        yield self._single(
+            "rocketmq_event_loop_lag_max_seconds",
+            "The same, the worst since the start",
+            statistics.loop_lag_ms_max / 1000,
+        )
+        recovery = self._recovery()
+        if recovery is not None:
+            gauge = self._gauge("rocketmq_recovery_duration_seconds", "Duration of the recovery at the start", "mode")
+            self._add(gauge, [recovery.mode], recovery.elapsed_ms / 1000)
+            yield gauge
+        build = self._gauge("rocketmq_build_info", "Release that is spoken on the wire", "version")
+        self._add(build, [versions.version_name(versions.CURRENT)], 1)
+        yield build
+
+    def _counter(self, name: str, text: str, *labels: str) -> CounterMetricFamily:
+        return CounterMetricFamily(name, text, labels=[*self._label_names, *labels])
+
+    def _gauge(self, name: str, text: str, *labels: str) -> GaugeMetricFamily:
+        return GaugeMetricFamily(name, text, labels=[*self._label_names, *labels])
+
+    def _histogram(self, name: str, text: str, *labels: str) -> HistogramMetricFamily:
+        return HistogramMetricFamily(name, text, labels=[*self._label_names, *labels])
+
+    def _single(self, name: str, text: str, value: float) -> GaugeMetricFamily:
+        gauge = self._gauge(name, text)
+        self._add(gauge, [], value)
+        return gauge
+
+    def _add(self, family: CounterMetricFamily | GaugeMetricFamily, values: Sequence[str], value: float) -> None:
+        family.add_metric([*self._label_values, *values], value)
+
+    def _is_system(self, topic: str, group: str = "") -> str:
+        return _text(self._topics.is_system(topic) or (bool(group) and names.is_system_group(group)))
+
+    def _message_type(self, topic: str) -> str:
+        config = self._topics.get(topic)
+        found = "" if config is None else config.attributes.get(MESSAGE_TYPE, "")
+        return found.lower() if found and found != "UNSPECIFIED" else "normal"
+
+
+def parse_labels(text: str) -> dict[str, str]:
+    """``metricsLabel``: ``name:value`` pairs separated by commas; pairs that are none are left out."""
+    pairs = (part.split(":", 1) for part in text.split(",") if ":" in part)
+    return {name.strip(): value.strip() for name, value in pairs if name.strip().isidentifier()}
+
+
+def _cumulative(bounds: Sequence[int], counts: Sequence[int]) -> list[tuple[str, float]]:
+    total = 0
+    result: list[tuple[str, float]] = []
+    for bound, count in zip((*(str(float(b)) for b in bounds), "+Inf"), counts, strict=True):
+        total += count
+        result.append((bound, total))
+    return result
+
+
+def _code_name(codes: type[RequestCode] | type[ResponseCode], code: int) -> str:
+    try:
+        return codes(code).name.lower()
+    except ValueError:
+        return "unknown"
+
+
+def _text(value: bool) -> str:
+    return "true" if value else "false"

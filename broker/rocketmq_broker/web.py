@@ -1,0 +1,83 @@
+"""HTTP pages of a broker: liveness, readiness, metrics.
+
+Only this module knows the web framework. It reads through two functions and changes nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Final
+
+from aiohttp import web
+
+if TYPE_CHECKING:
+    from prometheus_client import CollectorRegistry
+    from prometheus_client.registry import Collector
+
+REQUEST_BYTES_MAX: Final = 64 * 1024
+HEADER_BYTES_MAX: Final = 8190
+KEEPALIVE_SECONDS: Final = 30
+# A peer that does not send its request within this time is cut off.
+READ_SECONDS: Final = 10
+STOP_SECONDS: Final = 1.0
+CONNECTIONS_MAX: Final = 256
+
+
+class WebServer:
+    """``problems`` says why clients should not come yet (empty: ready); ``collector`` makes the metrics at the first scrape."""
+
+    def __init__(self, problems: Callable[[], list[str]], collector: Callable[[], Collector]) -> None:
+        self._problems = problems
+        self._collector = collector
+        self._runner: web.AppRunner | None = None
+        self._registry: CollectorRegistry | None = None
+
+    @property
+    def port(self) -> int:
+        """The port listened on; raises RuntimeError before `start`."""
+        if self._runner is None or not self._runner.addresses:
+            raise RuntimeError("the web server does not listen")
+        port: int = self._runner.addresses[0][1]
+        return port
+
+    async def start(self, host: str, port: int) -> None:
+        """Listen; port 0 lets the system choose. Raises OSError when the address is taken."""
+        application = web.Application(client_max_size=REQUEST_BYTES_MAX)
+        application.router.add_get("/healthz", self._healthz)
+        application.router.add_get("/readyz", self._readyz)
+        application.router.add_get("/metrics", self._metrics)
+        self._runner = web.AppRunner(
+            application,
+            access_log=None,
+            keepalive_timeout=KEEPALIVE_SECONDS,
+            lingering_time=READ_SECONDS,
+            shutdown_timeout=STOP_SECONDS,
+            max_line_size=HEADER_BYTES_MAX,
+            max_field_size=HEADER_BYTES_MAX,
+        )
+        await self._runner.setup()
+        await web.TCPSite(self._runner, host, port, backlog=CONNECTIONS_MAX).start()
+
+    async def stop(self) -> None:
+        """Close the port and the connections."""
+        if self._runner is not None:
+            await self._runner.cleanup()
+            self._runner = None
+
+    async def _healthz(self, _: web.Request) -> web.Response:
+        # That this runs at all says that the loop turns.
+        return web.json_response({"status": "ok"})
+
+    async def _readyz(self, _: web.Request) -> web.Response:
+        problems = self._problems()
+        body = {"status": "not ready" if problems else "ready", "reasons": problems}
+        return web.json_response(body, status=503 if problems else 200)
+
+    async def _metrics(self, _: web.Request) -> web.Response:
+        # Imported at the first scrape: a broker that nobody scrapes does not pay for it.
+        from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
+
+        if self._registry is None:
+            self._registry = CollectorRegistry(auto_describe=False)
+            self._registry.register(self._collector())
+        return web.Response(body=generate_latest(self._registry), headers={"Content-Type": CONTENT_TYPE_LATEST})
