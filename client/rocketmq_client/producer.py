@@ -60,7 +60,10 @@ RETRYABLE_CODES: Final = frozenset(
     }
 )
 _STATUSES: Final = {status.value: status for status in SendStatus}
-_EXT_TEMPLATE: Final = b'{"a":%b,"b":%b,"c":"TBW102","d":"4","e":"%d","f":"%d","g":"%d","h":"%d","i":%b,"j":"0","k":"false","m":"%b","n":%b}'
+_EXT_TEMPLATE: Final = (
+    b'{"a":%b,"b":%b,"c":"TBW102","d":"4","e":"%d","f":"%d","g":"%d",'
+    b'"h":"%d","i":%b,"j":"0","k":"false","m":"%b","n":%b}'
+)
 _json: Final = msgspec.json.Encoder().encode
 
 

@@ -177,6 +177,8 @@ class PushConsumer(GroupConsumer):
                 raise ClientClosed("the consumer is closed; the message will be delivered again")
             waiter = self._waiters.pop((held, message.queue_offset), None)
             if waiter is not None:
+                if result is ConsumeResult.SUCCESS:
+                    held.remove(message.queue_offset)  # at once, so that a close right after the ack commits it
                 if not waiter.done():
                     waiter.set_result(result)
                 return
