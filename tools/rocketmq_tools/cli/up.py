@@ -56,7 +56,7 @@ def command(
     """
     from rocketmq_tools.embedded import clusters
     from rocketmq_tools.embedded.defaults import DEFAULT_CLUSTER
-    from rocketmq_tools.embedded.directories import cluster_directory
+    from rocketmq_tools.embedded.directories import cluster_directory, is_locked
 
     cluster = DEFAULT_CLUSTER if source is None else read_document(source, cluster_name)
     options = clusters.Options(host=host, port_base=port_base, ephemeral=ephemeral, start_timeout_s=timeout_s)
@@ -69,7 +69,7 @@ def command(
             raise
         # Asked again for what is there: that is no failure, as with `kubectl apply`.
         click.echo(f"{cluster.name} is already running", err=True)
-        _show(settings, clusters.wait_started(directory, timeout_s, lambda: False))
+        _show(settings, clusters.wait_started(directory, timeout_s, lambda: not is_locked(directory.lock)))
         return
     try:
         plan = clusters.make_plan(cluster, directory, options, source=name)

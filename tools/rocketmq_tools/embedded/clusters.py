@@ -110,11 +110,18 @@ def claim(directory: ClusterDirectory, digest: str, source: str) -> ClusterLock:
         ) from error
     lock = ClusterLock.acquire(directory.lock)
     if lock is None:
-        state = read_state(directory)
-        raise AlreadyRunning(state, directory, same=state is not None and state.digest == digest, source=source)
+        raise AlreadyRunning(read_state(directory), directory, same=_running_digest(directory) == digest, source=source)
     end_stale(directory)
     shutil.rmtree(directory.ephemeral, ignore_errors=True)
     return lock
+
+
+def _running_digest(directory: ClusterDirectory) -> str | None:
+    # The plan is written before the first state.
+    try:
+        return msgspec.json.decode(directory.plan.read_bytes(), type=ClusterPlan).digest
+    except FileNotFoundError:
+        return None
 
 
 def end_stale(directory: ClusterDirectory) -> int:

@@ -14,11 +14,15 @@ from __future__ import annotations
 
 import fcntl
 import os
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 HOME_VARIABLE = "ROCKETMQ_HOME"
+# `is_locked` holds the lock for a few microseconds: whoever wants it must not take that for a running cluster.
+LOOK_ATTEMPTS = 4
+LOOK_PAUSE_S = 0.005
 
 
 def state_root(environment: Mapping[str, str] = os.environ) -> Path:
@@ -95,12 +99,16 @@ class ClusterLock:
     def acquire(cls, path: Path) -> ClusterLock | None:
         """Take the lock, or return None when another process holds it."""
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            os.close(descriptor)
-            return None
-        return cls(descriptor)
+        for attempt in range(LOOK_ATTEMPTS):
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                if attempt + 1 < LOOK_ATTEMPTS:
+                    time.sleep(LOOK_PAUSE_S)
+            else:
+                return cls(descriptor)
+        os.close(descriptor)
+        return None
 
     def release(self) -> None:
         """Close this process's hold; a process that inherited it keeps it."""
@@ -111,8 +119,11 @@ def is_locked(path: Path) -> bool:
     """Whether a cluster runs in the directory of ``path``."""
     if not path.exists():
         return False
-    lock = ClusterLock.acquire(path)
-    if lock is None:
+    descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
         return True
-    lock.release()
+    finally:
+        os.close(descriptor)
     return False
