@@ -16,7 +16,6 @@ from zlib import crc32
 import msgspec
 
 from rocketmq_common import sysflags
-from rocketmq_common.batches import BatchError, decode_batch
 from rocketmq_common.clock import Clock
 from rocketmq_common.properties import PROPERTIES_SIZE_MAX
 from rocketmq_common.records import BLANK_SIZE, CRC_MASK, HEAD_V4, HOST_FLAGS, MAGIC_V1, MAGIC_V2, head_for
@@ -26,7 +25,7 @@ from rocketmq_store.dispatch import Dispatcher, PendingDispatch
 from rocketmq_store.positions import Positions
 from rocketmq_store.preparation import NO_ROOM_ERRNOS
 from rocketmq_store.settings import StoreSettings
-from rocketmq_store.statuses import AppendResult, BatchResult, PutStatus
+from rocketmq_store.statuses import AppendResult, PutStatus
 from rocketmq_store.tags import deliver_time_code, entry_code
 
 # Messages that wait for flush or replication before they are dispatched; further sends are answered "busy".
@@ -71,25 +70,27 @@ class Appender:
         store_host: bytes,
         fatal: Callable[[BaseException], None],
     ) -> None:
-        self._log = log
-        self._queues = queues
+        self.log = log
+        self.queues = queues
         self._by_key = queues.by_key
-        self._positions = positions
-        self._dispatcher = dispatcher
+        self.positions = positions
+        self.dispatcher = dispatcher
         self._pending: deque[PendingDispatch] = dispatcher.pending
-        self._settings = settings
+        self.settings = settings
         self._fatal = fatal
-        self._now_ms = clock.now_ms
-        self._delay_levels_ms = settings.delay_level_ms()
+        self.now_ms = clock.now_ms
+        self.delay_levels_ms = settings.delay_level_ms()
         self._index_pending = dispatcher.index.pending
         self.set_store_host(store_host)
         self.refusal: AppendResult | None = AppendResult(PutStatus.SERVICE_NOT_AVAILABLE, reason="store is not open")
+        # Called after each append; replication pushes what is new.
+        self.on_append: Callable[[], None] | None = None
         self.put_count = 0
         self.failed_count = 0
 
     def set_store_host(self, store_host: bytes) -> None:
         """Address and port that records name as theirs, packed as in records."""
-        self._store_host = store_host
+        self.store_host = store_host
         self._store_flag = sysflags.STORE_HOST_V6 if len(store_host) == 20 else 0
 
     def append(self, message: NewMessage) -> AppendResult:
@@ -100,25 +101,21 @@ class Appender:
             return refusal
         body = message.body
         properties = message.properties
-        settings = self._settings
+        settings = self.settings
         queue_id = message.queue_id
         queue = self._by_key.get((message.topic, queue_id))
         if queue is None:
-            if queue_id < 0 or not self._queues.is_storable(message.topic):
-                return self._illegal(f"topic {message.topic!r}, queue {queue_id} cannot be stored")
-            queue = self._queues.create(message.topic, queue_id)
+            if queue_id < 0 or not self.queues.is_storable(message.topic):
+                return self.illegal(f"topic {message.topic!r}, queue {queue_id} cannot be stored")
+            queue = self.queues.create(message.topic, queue_id)
         if len(body) > settings.message_size_max:
-            return self._illegal(f"body of {len(body)} bytes, maxMessageSize is {settings.message_size_max}")
+            return self.illegal(f"body of {len(body)} bytes, maxMessageSize is {settings.message_size_max}")
         properties_size = len(properties)
         if settings.append_record_crc:
-            properties = self._room_for_record_crc(properties)
+            properties = self.room_for_record_crc(properties)
             properties_size = len(properties) + RECORD_CRC_SIZE
         if properties_size > PROPERTIES_SIZE_MAX:
-            self.failed_count += 1
-            return AppendResult(
-                PutStatus.PROPERTIES_SIZE_EXCEEDED,
-                reason=f"properties of {properties_size} bytes, {PROPERTIES_SIZE_MAX} at most",
-            )
+            return self.too_many_properties(properties_size)
 
         born_host = message.born_host
         sys_flag = message.sys_flag
@@ -135,10 +132,10 @@ class Appender:
             head_size = head.size
             pack = head.pack
         size = head_size + len(body) + len(queue.tail_part) + 2 + properties_size
-        log = self._log
-        positions = self._positions
+        log = self.log
+        positions = self.positions
         if size > log.append_size_max:
-            return self._illegal(f"record of {size} bytes, this store takes {log.append_size_max}")
+            return self.illegal(f"record of {size} bytes, this store takes {log.append_size_max}")
 
         # Prepared and rolled back transactions stand in the log only: they have no queue offset.
         transaction = sys_flag & _TRANSACTION_MASK
@@ -152,7 +149,7 @@ class Appender:
                 log.make_room(size)
                 position = positions.written - log.base
         except OSError as error:
-            return self._no_room(error)
+            return self.no_room(error)
         if len(self._pending) >= PENDING_DISPATCH_COUNT_MAX:
             self.failed_count += 1
             return AppendResult(
@@ -160,7 +157,7 @@ class Appender:
                 reason=f"{PENDING_DISPATCH_COUNT_MAX} messages wait for flush or replication",
             )
 
-        timestamp = self._now_ms()
+        timestamp = self.now_ms()
         if timestamp < positions.store_timestamp_ms:
             timestamp = positions.store_timestamp_ms
         else:
@@ -180,7 +177,7 @@ class Appender:
                     message.born_timestamp_ms,
                     born_host,
                     timestamp,
-                    self._store_host,
+                    self.store_host,
                     message.reconsume_times,
                     message.prepared_offset,
                     len(body),
@@ -201,7 +198,7 @@ class Appender:
         if is_queued:
             queue.next_offset = queue_offset + 1
             if queue.is_schedule:
-                tags_code = deliver_time_code(properties, timestamp, self._delay_levels_ms)
+                tags_code = deliver_time_code(properties, timestamp, self.delay_levels_ms)
             else:
                 tags_code = entry_code(properties)
         else:
@@ -212,11 +209,11 @@ class Appender:
                 UNIT.pack_into(queue.view, (queue_offset - queue.view_first) * 20, physical_offset, size, tags_code)
                 queue.end = queue_offset + 1
                 if not queue.is_dirty:
-                    self._queues.mark_dirty(queue)
+                    self.queues.mark_dirty(queue)
             if properties and transaction != 12:
                 self._index_pending.append((physical_offset, timestamp, queue.topic_hash, properties))
-                if len(self._index_pending) >= self._dispatcher.index_pending_max:
-                    self._dispatcher.build_index()
+                if len(self._index_pending) >= self.dispatcher.index_pending_max:
+                    self.dispatcher.build_index()
             watcher = queue.watcher
             if watcher is not None and is_queued:
                 watcher(queue, queue_offset, tags_code, timestamp, physical_offset)
@@ -234,141 +231,25 @@ class Appender:
                 )
             )
             if positions.is_immediate:
-                self._dispatcher.advance()
+                self.dispatcher.advance()
+        if self.on_append is not None:
+            self.on_append()
         return AppendResult(_PUT_OK, physical_offset, queue_offset, end_offset, timestamp)
 
-    def append_batch(self, message: NewMessage) -> BatchResult:
-        """See `MessageStore.append_batch`."""
-        refusal = self.refusal
-        if refusal is not None:
-            self.failed_count += 1
-            return BatchResult(refusal.status, reason=refusal.reason)
-        settings = self._settings
-        if len(message.body) > settings.message_size_max:
-            return _failed_batch(
-                self._illegal(f"batch of {len(message.body)} bytes, maxMessageSize is {settings.message_size_max}")
-            )
-        queue = self._by_key.get((message.topic, message.queue_id))
-        if queue is None:
-            if message.queue_id < 0 or not self._queues.is_storable(message.topic):
-                return _failed_batch(self._illegal(f"topic {message.topic!r} cannot be stored"))
-            queue = self._queues.create(message.topic, message.queue_id)
-        try:
-            entries = decode_batch(message.body)
-        except BatchError as error:
-            return _failed_batch(self._illegal(str(error)))
-        if not entries:
-            return _failed_batch(self._illegal("batch without messages"))
-
-        born_host = message.born_host
-        sys_flag = message.sys_flag & ~HOST_FLAGS & ~_TRANSACTION_MASK | self._store_flag
-        if len(born_host) == 20:
-            sys_flag |= sysflags.BORN_HOST_V6
-        head = head_for(sys_flag)
-        tail_part = queue.tail_part
-        fixed_size = head.size + len(tail_part) + 2
-        common_properties = message.properties
-        with_crc = settings.append_record_crc
-        all_properties: list[bytes] = []
-        total = 0
-        for _, body, properties in entries:
-            if common_properties:
-                properties = join_properties(properties, common_properties)
-            if with_crc:
-                properties = self._room_for_record_crc(properties)
-            properties_size = len(properties) + (RECORD_CRC_SIZE if with_crc else 0)
-            if properties_size > PROPERTIES_SIZE_MAX:
-                self.failed_count += 1
-                return BatchResult(
-                    PutStatus.PROPERTIES_SIZE_EXCEEDED,
-                    reason=f"properties of {properties_size} bytes, {PROPERTIES_SIZE_MAX} at most",
-                )
-            all_properties.append(properties)
-            total += fixed_size + len(body) + properties_size
-        log = self._log
-        positions = self._positions
-        if total > log.append_size_max:
-            return _failed_batch(self._illegal(f"batch takes {total} bytes, this store takes {log.append_size_max}"))
-        first_queue_offset = queue.next_offset
-        count = len(entries)
-        try:
-            queue.reserve_range(count)
-            position = positions.written - log.base
-            if position + total + BLANK_SIZE > log.limit:
-                log.make_room(total)
-                position = positions.written - log.base
-        except OSError as error:
-            return _failed_batch(self._no_room(error))
-        if len(self._pending) + count > PENDING_DISPATCH_COUNT_MAX:
-            self.failed_count += 1
-            return BatchResult(PutStatus.OS_PAGE_CACHE_BUSY, reason="messages wait for flush or replication")
-
-        timestamp = max(self._now_ms(), positions.store_timestamp_ms)
-        positions.store_timestamp_ms = timestamp
-        magic = MAGIC_V2 if queue.has_long_topic else MAGIC_V1
-        start_offset = physical_offset = log.base + position
-        queue_offset = first_queue_offset
-        queue_id = message.queue_id
-        born_timestamp = message.born_timestamp_ms
-        store_host = self._store_host
-        pack = head.pack
-        parts: list[bytes] = []
-        offsets: list[int] = []
-        notes: list[PendingDispatch] = []
-        for (flag, body, _), properties in zip(entries, all_properties, strict=True):
-            properties_size = len(properties) + (RECORD_CRC_SIZE if with_crc else 0)
-            size = fixed_size + len(body) + properties_size
-            record_parts = (
-                pack(
-                    size,
-                    magic,
-                    crc32(body) & CRC_MASK,
-                    queue_id,
-                    flag,
-                    queue_offset,
-                    physical_offset,
-                    sys_flag,
-                    born_timestamp,
-                    born_host,
-                    timestamp,
-                    store_host,
-                    message.reconsume_times,
-                    0,
-                    len(body),
-                ),
-                body,
-                tail_part,
-                _SIZES[properties_size] if properties_size < 1024 else _SHORT.pack(properties_size),
-                properties,
-            )
-            if with_crc:
-                record = b"".join(record_parts)
-                parts += (record, record_crc(record))
-            else:
-                parts += record_parts
-            if queue.is_schedule:
-                tags_code = deliver_time_code(properties, timestamp, self._delay_levels_ms)
-            else:
-                tags_code = entry_code(properties)
-            notes.append((queue, queue_offset, physical_offset, size, tags_code, timestamp, properties, 0))
-            offsets.append(physical_offset)
-            physical_offset += size
-            queue_offset += 1
-        log.view[position : position + total] = b"".join(parts)
-        positions.written = physical_offset
-        queue.next_offset = queue_offset
-        self.put_count += count
-        self._pending.extend(notes)
-        if positions.is_immediate:
-            self._dispatcher.advance()
-        assert physical_offset == start_offset + total
-        return BatchResult(_PUT_OK, offsets, first_queue_offset, physical_offset, timestamp)
-
-    def _illegal(self, reason: str) -> AppendResult:
+    def illegal(self, reason: str) -> AppendResult:
+        """Count and answer a message that breaks a limit."""
         self.failed_count += 1
         return AppendResult(PutStatus.MESSAGE_ILLEGAL, reason=reason)
 
-    def _no_room(self, error: OSError) -> AppendResult:
+    def too_many_properties(self, size: int) -> AppendResult:
+        """Count and answer properties beyond their length field."""
+        self.failed_count += 1
+        return AppendResult(
+            PutStatus.PROPERTIES_SIZE_EXCEEDED, reason=f"properties of {size} bytes, {PROPERTIES_SIZE_MAX} at most"
+        )
+
+    def no_room(self, error: OSError) -> AppendResult:
+        """Count and answer a message for which there is no file; anything but a full disk is fatal."""
         self.failed_count += 1
         if error.errno not in NO_ROOM_ERRNOS and not isinstance(error, TimeoutError):
             self._fatal(error)
@@ -376,7 +257,8 @@ class Appender:
         return AppendResult(PutStatus.CREATE_MAPPED_FILE_FAILED, reason=f"no room for the next file: {error}")
 
     @staticmethod
-    def _room_for_record_crc(properties: bytes) -> bytes:
+    def room_for_record_crc(properties: bytes) -> bytes:
+        """Properties to which `record_crc` may be added: without an older one, ended by a separator."""
         start = properties.find(_RECORD_CRC_NAME)
         if start == 0 or (start > 0 and properties[start - 1] == 2):
             end = properties.find(b"\x02", start)
@@ -393,7 +275,3 @@ def record_crc(record: bytes) -> bytes:
     """The ``__CRC32#`` property that closes a record: ten digits, least significant first (CommitLog.setBatchSizeIfNeeded)."""
     digits = f"{crc32(record) & CRC_MASK:010d}"[::-1]
     return _RECORD_CRC_NAME + digits.encode() + b"\x02"
-
-
-def _failed_batch(result: AppendResult) -> BatchResult:
-    return BatchResult(result.status, reason=result.reason)

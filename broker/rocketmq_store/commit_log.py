@@ -1,7 +1,7 @@
 """The commit log: one sequence of records over fixed-size segments, appended to by one thread.
 
-`Positions.written` is the log offset of the next record. A record never spans segments: where it does not fit (with room for a filler
-behind it), a filler record closes the segment and the next one, prepared by an I/O thread, is taken.
+`Positions.written` is the log offset of the next record. A record never spans segments: where it does not
+fit (with room for a filler behind it), a filler record closes the segment and the next one, prepared by an I/O thread, is taken.
 """
 
 from __future__ import annotations
@@ -118,6 +118,46 @@ class CommitLog:
             self._positions.written = active.end
         self.segments.append(following)
         self._activate(following)
+
+    def append_raw(self, data: memoryview) -> None:
+        """Put records that another log made behind the last one; ``data`` must not go beyond the end of a segment.
+
+        Raises OSError (or TimeoutError) when there is no next segment; nothing has changed then.
+        """
+        active = self._active
+        if active is None or self._positions.written == active.end:
+            following = self._preparer.take(self._next_base())
+            self.segments.append(following)
+            self._activate(following)
+            active = following
+        position = self._positions.written - active.base
+        end = position + len(data)
+        if end > active.size:
+            raise ValueError(f"{len(data)} bytes at {self._positions.written} go beyond the segment's end {active.end}")
+        if end > self._soft_limit < active.size:
+            self._preparer.request(active.end)
+            with self._limit_lock:
+                self._soft_limit = active.size
+                self._compute_limit()
+        if end > self.limit:
+            self._preparer.wait_zeroed()
+        active.view[position:end] = data
+        self._positions.written = active.base + end
+
+    def restart_at(self, offset: int) -> None:
+        """Let a log that holds nothing begin at ``offset``, the start of a segment."""
+        if self.min_offset != self._positions.written or offset % self.segment_size:
+            raise ValueError(f"a log from {self.min_offset} to {self._positions.written} cannot begin anew at {offset}")
+        for segment in self.segments:
+            self._preparer.dispose(segment)
+        self.segments = []
+        with self._limit_lock:
+            self._active = None
+            self.view = memoryview(b"")
+            self.base = offset
+            self.limit = self._soft_limit = 0
+            self._barrier = None
+        self._preparer.request(offset)
 
     def nudge_preparer(self) -> None:
         """The log moved on; zero further ahead if that is done at all. Any thread."""

@@ -1,8 +1,8 @@
 """Consume queues: for each (topic, queue id) the places of its messages in the commit log, one 20-byte entry each.
 
-Entry (apache/rocketmq ConsumeQueue, big-endian): commit log offset i64, record size i32, tags code i64. Entry n of a queue stands at
-byte 20 n of the sequence of its segment files, so a queue offset is found without searching. An all-zero entry ends the data; an
-entry (0, 2147483647, 0) is filler before the first message of a queue whose older messages are gone.
+Entry (apache/rocketmq ConsumeQueue, big-endian): commit log offset i64, record size i32, tags code i64. Entry n of a queue
+stands at byte 20 n of the sequence of its segment files, so a queue offset is found without searching. An all-zero entry ends
+the data; an entry (0, 2147483647, 0) is filler before the first message of a queue whose older messages are gone.
 
 Files are as long as Apache's but get blocks only as they fill, and only a bounded number of them is mapped at once: a broker
 may have tens of thousands of queues, of which few are busy.
@@ -30,8 +30,8 @@ TOPIC_SIZE_MAX = 255
 _UNSAFE = frozenset("/\\\0")
 
 
-# Called as watcher(queue, queue_offset, tags_code, store_timestamp_ms, physical_offset) on the writer thread when a message has become
-# visible. It must not raise and must not append to the store itself (hand such work to the loop).
+# Called as watcher(queue, queue_offset, tags_code, store_timestamp_ms, physical_offset) on the writer thread when a message
+# has become visible. It must not raise and must not append to the store itself (hand such work to the loop).
 Watcher = Callable[["ConsumeQueue", int, int, int, int], None]
 
 
@@ -167,6 +167,18 @@ class ConsumeQueue:
         if not self.view_first <= offset < self.reserved_end:
             self._reserve(offset)
         UNIT.pack_into(self.view, (offset - self.view_first) * UNIT_SIZE, physical_offset, size, tags_code)
+
+    def put_range(self, offset: int, entries: bytes) -> None:
+        """Write consecutive encoded entries from ``offset`` on; otherwise as `put`."""
+        position = 0
+        while position < len(entries):
+            if not self.view_first <= offset < self.reserved_end:
+                self._reserve(offset)
+            start = (offset - self.view_first) * UNIT_SIZE
+            part = entries[position : position + (self.reserved_end - offset) * UNIT_SIZE]
+            self.view[start : start + len(part)] = part
+            position += len(part)
+            offset += len(part) // UNIT_SIZE
 
     def unit(self, offset: int) -> tuple[int, int, int]:
         """(commit log offset, size, tags code) of one entry between first segment and `end`. Raises OSError."""

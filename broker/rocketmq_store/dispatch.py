@@ -74,10 +74,15 @@ class Dispatcher:
 
     def forget_topic(self, topic: str) -> None:
         """Messages of a deleted topic that still wait are never dispatched; their records expire with the log."""
-        if any(note[0].topic == topic for note in self.pending):
-            kept = [
-                note if note[0].topic != topic else (note[0], -1, *note[2:6], b"", note[7]) for note in self.pending
-            ]
+        self._forget(lambda queue: queue.topic == topic)
+
+    def forget_queue(self, queue: ConsumeQueue) -> None:
+        """The same for one queue, which begins anew."""
+        self._forget(lambda other: other is queue)
+
+    def _forget(self, is_meant: Callable[[ConsumeQueue], bool]) -> None:
+        if any(is_meant(note[0]) for note in self.pending):
+            kept = [note if not is_meant(note[0]) else (note[0], -1, *note[2:6], b"", note[7]) for note in self.pending]
             self.pending.clear()
             self.pending.extend(kept)
 

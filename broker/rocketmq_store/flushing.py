@@ -1,8 +1,8 @@
 """The flush thread: group commit, the periodic flush, and the checkpoint each second.
 
-Everything it needs from the writer is captured before a sync begins (rule E7): a sync makes durable what was written before it
-started, nothing younger. Results go back through ``post`` and are applied on the writer thread. A sync that fails is never tried again: the
-kernel may have dropped the pages, so the store is poisoned and the process must end (rule E8).
+Everything it needs from the writer is captured before a sync begins (rule E7): a sync makes durable what was written
+before it started, nothing younger. Results go back through ``post`` and are applied on the writer thread. A sync that fails
+is never tried again: the kernel may have dropped the pages, so the store is poisoned and the process must end (rule E8).
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ class Flusher:
         post: Post,
         fatal: Callable[[BaseException], None],
         capture: Callable[[], Capture | None],
-        on_flushed: Callable[[], None],
+        on_flushed: Callable[[], object],
         flush_interval_ms: int,
         checkpoint_interval_ms: int,
         timeout_ms: int,

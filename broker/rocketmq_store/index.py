@@ -7,6 +7,7 @@ the writer thread.
 
 from __future__ import annotations
 
+import struct
 import time
 from collections import deque
 from collections.abc import Iterator
@@ -28,6 +29,7 @@ PENDING_COUNT_MAX = 16_384
 BUILD_BATCH_COUNT = 128
 _PREFIX_CACHE_SIZE_MAX = 8192
 _SUFFIX_SIZE = 4
+_SUFFIX = struct.Struct("4B")
 _MASK = 0xFFFFFFFF
 # 31^n mod 2^32 for n = 127 … 0: the last len(key) of them weigh the characters of a key.
 _POWERS = [pow(31, n, 1 << 32) for n in range(127, -1, -1)]
@@ -164,14 +166,35 @@ class Index:
             return 0
         entries: list[tuple[int, int, int]] = []
         add = entries.append
+        known_prefixes, powers, suffix = _prefix_hashes, _POWERS_BY_SIZE, _SUFFIX.unpack_from
         # Looked at, not taken: should the disk be full, the next attempt starts with the same messages.
         for physical_offset, store_timestamp_ms, topic_hash, properties in islice(pending, count):
-            unique_key = find_value(properties, b"UNIQ_KEY\x01")
-            if unique_key is not None:
-                add((key_hash(topic_hash, unique_key), physical_offset, store_timestamp_ms))
-            keys = find_value(properties, b"KEYS\x01")
-            if keys is not None:
-                for key in keys.split(b" "):
+            start = properties.find(b"UNIQ_KEY\x01")
+            if start >= 0:
+                end = properties.find(b"\x02", start)
+                unique_key = properties[start + 9 : end] if end >= 0 else properties[start + 9 :]
+                if start and properties[start - 1] != 2:
+                    unique_key = find_value(properties, b"UNIQ_KEY\x01") or b""
+                # The usual case of `key_hash`, written out.
+                prefix_hash = known_prefixes.get(unique_key[:-4])
+                if prefix_hash is not None and 4 < len(unique_key) < 128:
+                    tail = suffix(unique_key, len(unique_key) - 4)
+                    value = (
+                        topic_hash * powers[len(unique_key)]
+                        + prefix_hash * 923521
+                        + tail[0] * 29791
+                        + tail[1] * 961
+                        + tail[2] * 31
+                        + tail[3]
+                    ) & 0xFFFFFFFF
+                    if value & 0x80000000:
+                        value = 0x100000000 - value if value != 0x80000000 else 0
+                    add((value, physical_offset, store_timestamp_ms))
+                elif unique_key:
+                    add((key_hash(topic_hash, unique_key), physical_offset, store_timestamp_ms))
+            if b"KEYS\x01" in properties:
+                keys = find_value(properties, b"KEYS\x01")
+                for key in keys.split(b" ") if keys is not None else ():
                     if key:
                         add((key_hash(topic_hash, key), physical_offset, store_timestamp_ms))
         self._put_all(entries)
@@ -201,10 +224,7 @@ class Index:
         while position < len(entries):
             file = self._writable_file()
             stop = position + file.reserve(len(entries) - position)
-            put = file.put
-            for entry_hash, physical_offset, store_timestamp_ms in entries[position:stop]:
-                put(entry_hash, physical_offset, store_timestamp_ms)
-            file.write_header()
+            file.put_all(entries[position:stop])
             position = stop
 
     def _writable_file(self) -> IndexFile:

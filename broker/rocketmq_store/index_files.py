@@ -55,9 +55,8 @@ class IndexFile:
         # Slots are hit at random, so they get their blocks at once; entries as they come.
         self._mapping = files.map_file(path, self._size, create=create, allocated=self._entries_start)
         self._view = self._mapping.buffer
-        (self._begin_ms, self.end_ms, self.begin_offset, self.end_offset, self._used_slots, count) = HEADER.unpack_from(
-            self._view, 0
-        )
+        header: tuple[int, int, int, int, int, int] = HEADER.unpack_from(self._view, 0)
+        self._begin_ms, self.end_ms, self.begin_offset, self.end_offset, self._used_slots, count = header
         self.count = max(count, 1)
 
     @property
@@ -105,31 +104,35 @@ class IndexFile:
         )
         return count
 
-    def put(self, key_hash: int, physical_offset: int, store_timestamp_ms: int) -> None:
-        """Add an entry, reserved before; `write_header` must follow a group of them."""
+    def put_all(self, entries: list[tuple[int, int, int]]) -> None:
+        """Add (key hash, commit log offset, store time ms) entries, reserved before, and bring the header up to date."""
+        if not entries:
+            return
         view = self._view
-        slot_position = 40 + key_hash % self._slot_count * 4
+        slot_count = self._slot_count
+        entries_start = self._entries_start
+        used_slots = self._used_slots
         number = self.count
-        (previous,) = SLOT.unpack_from(view, slot_position)
-        if not 0 < previous < number:
-            previous = 0
-            self._used_slots += 1
         if number <= 1:
-            self._begin_ms = store_timestamp_ms
-            self.begin_offset = physical_offset
-        seconds = (store_timestamp_ms - self._begin_ms) // 1000 if self._begin_ms > 0 else 0
-        ENTRY.pack_into(
-            view,
-            self._entries_start + number * ENTRY_SIZE,
-            key_hash,
-            physical_offset,
-            seconds if 0 <= seconds <= TIME_DIFF_MAX else (0 if seconds < 0 else TIME_DIFF_MAX),
-            previous,
-        )
-        SLOT.pack_into(view, slot_position, number)
-        self.count = number + 1
-        self.end_ms = store_timestamp_ms
-        self.end_offset = physical_offset
+            _, self.begin_offset, self._begin_ms = entries[0]
+        begin_ms = self._begin_ms
+        get_slot, put_slot, put_entry = SLOT.unpack_from, SLOT.pack_into, ENTRY.pack_into
+        for key_hash, physical_offset, store_timestamp_ms in entries:
+            slot_position = 40 + key_hash % slot_count * 4
+            previous = get_slot(view, slot_position)[0]
+            if not 0 < previous < number:
+                previous = 0
+                used_slots += 1
+            seconds = (store_timestamp_ms - begin_ms) // 1000 if begin_ms > 0 else 0
+            if not 0 <= seconds <= TIME_DIFF_MAX:
+                seconds = 0 if seconds < 0 else TIME_DIFF_MAX
+            put_entry(view, entries_start + number * 20, key_hash, physical_offset, seconds, previous)
+            put_slot(view, slot_position, number)
+            number += 1
+        self._used_slots = used_slots
+        self.count = number
+        _, self.end_offset, self.end_ms = entries[-1]
+        self.write_header()
 
     def write_header(self) -> None:
         """Put the header in agreement with the entries."""

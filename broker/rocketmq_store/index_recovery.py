@@ -11,7 +11,8 @@ def restore_index(
 ) -> int | None:
     """Bring the index files to a state that is known to be durable.
 
-    Returns the log offset from which messages must be indexed, or ``None`` after removing all files: then it is the log's beginning.
+    Returns the log offset from which messages must be indexed, or ``None`` after removing all files: then it is the log's
+    beginning.
     """
     if is_usable and hint is not None:
         start = _restore_by_hint(index, hint, is_unclean=is_unclean)
@@ -52,4 +53,4 @@ def _restore_by_apache(index: Index, apache: ApacheCheckpoint, *, is_unclean: bo
     if not index.files:
         return None
     # The record there is indexed once more: it begins a record, which the byte behind it need not.
-    return index.files[-1].end_offset
+    return int(index.files[-1].end_offset)

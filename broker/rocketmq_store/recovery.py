@@ -1,9 +1,9 @@
 """Opening a store after whatever happened to it.
 
-The log is the truth; queues and index are derived from it. Recovery finds where the valid log ends, cuts what is behind,
-and brings the derived files to exactly that point. Where it starts is told by the checkpoint's hint, and whether derived files are whole
-by the hint's counts; without a usable hint (first start on Apache's files) Apache's own rules are taken. Each step may be
-interrupted and begun again.
+The log is the truth; queues and index are derived from it. Recovery finds where the valid log ends, cuts what is behind, and
+brings the derived files to exactly that point. Where it starts is told by the checkpoint's hint, and whether derived files
+are whole by the hint's counts; without a usable hint (first start on Apache's files) Apache's own rules are taken. Each step
+may be interrupted and begun again.
 """
 
 from __future__ import annotations

@@ -75,11 +75,21 @@ def is_cleaning_hour(delete_when: str, now_ms: int) -> bool:
 
 
 def plan(
-    modified_ms: list[int], settings: StoreSettings, state: DiskState, now_ms: int, *, by_age: bool
+    modified_ms: list[int],
+    settings: StoreSettings,
+    state: DiskState,
+    now_ms: int,
+    *,
+    by_age: bool,
+    is_manual: bool = False,
 ) -> tuple[int, int]:
-    """(segments to remove from the oldest, how many of them are not expired) given all segments' modification times."""
+    """(segments to remove from the oldest, how many of them are not expired) given all segments' modification times.
+
+    ``is_manual``: an operator asked for it, so the hour does not matter.
+    """
     reserved_ms = settings.file_reserved_hours * HOUR_MS
-    is_due = by_age and (is_cleaning_hour(settings.delete_when, now_ms) or state >= DiskState.CLEAN_EXPIRED)
+    is_hour = is_manual or is_cleaning_hour(settings.delete_when, now_ms)
+    is_due = by_age and (is_hour or state >= DiskState.CLEAN_EXPIRED)
     is_forced = state >= DiskState.CLEAN_FORCIBLY and settings.clean_file_forcibly_enable
     count = unexpired = 0
     for modified in modified_ms[:-1][: settings.delete_file_batch_max]:
@@ -117,13 +127,13 @@ class Retention:
         self._last_monotonic = clock.monotonic()
         self._age_paused_until = 0.0
 
-    def clean(self, now_ms: int) -> CleanReport:
+    def clean(self, now_ms: int, *, is_manual: bool = False) -> CleanReport:
         """One round. Raises OSError when files cannot be removed."""
         total, available = self._files.usage(self._log.directory)
         percent = used_percent(total, available)
         state = disk_state(percent, self._settings)
         by_age = self._is_clock_steady(now_ms)
-        removed, removed_bytes, unexpired = self._clean_log(state, now_ms, by_age)
+        removed, removed_bytes, unexpired = self._clean_log(state, now_ms, by_age=by_age, is_manual=is_manual)
         removed_queue_segments, removed_index_files = self._follow()
         return CleanReport(
             disk_state=state,
@@ -135,12 +145,14 @@ class Retention:
             removed_unexpired=unexpired,
         )
 
-    def _clean_log(self, state: DiskState, now_ms: int, by_age: bool) -> tuple[int, int, int]:
+    def _clean_log(
+        self, state: DiskState, now_ms: int, *, by_age: bool, is_manual: bool
+    ) -> tuple[int, int, int]:
         log = self._log
         durable = [s for s in log.segments if s.end <= min(self._positions.flushed, self._positions.dispatched)]
         candidates = [*durable[: self._settings.delete_file_batch_max], None]
         modified = [self._files.modified_ms(s.path) if s is not None else now_ms for s in candidates]
-        count, unexpired = plan(modified, self._settings, state, now_ms, by_age=by_age)
+        count, unexpired = plan(modified, self._settings, state, now_ms, by_age=by_age, is_manual=is_manual)
         count = min(count, len(log.segments) - 1)
         for _ in range(count):
             segment = log.remove_first()

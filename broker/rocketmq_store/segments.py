@@ -24,7 +24,7 @@ def list_segments(files: FileSystem, directory: Path, size: int, key: str) -> li
     paths = [p for p in files.list(directory) if len(p.name) == NAME_DIGITS and p.name.isdecimal()]
     if paths and files.size(paths[-1]) == 0:
         files.remove(paths.pop())
-    offsets = []
+    offsets: list[int] = []
     for path in paths:
         found = files.size(path)
         if found != size:

@@ -15,6 +15,7 @@ from pathlib import Path
 from rocketmq_common.clock import Clock, SystemClock
 from rocketmq_common.files import FileSystem, RealFiles
 from rocketmq_store.appending import Appender, NewMessage
+from rocketmq_store.batch_appending import BatchAppender
 from rocketmq_store.checkpoint import Checkpoint, IndexHint
 from rocketmq_store.commit_log import COMMIT_LOG_DIRECTORY, CommitLog
 from rocketmq_store.consume_queues import ConsumeQueue, QueueTable
@@ -22,6 +23,7 @@ from rocketmq_store.directory_lock import DirectoryLock
 from rocketmq_store.dispatch import Dispatcher
 from rocketmq_store.errors import StoreClosed, StoreError
 from rocketmq_store.flushing import Capture, DurableCallback, Flusher, Post
+from rocketmq_store.following import LogFollower
 from rocketmq_store.index import Index
 from rocketmq_store.positions import UNBOUNDED, Positions
 from rocketmq_store.reading import Accept, QueueReader
@@ -79,6 +81,7 @@ class MessageStore:
         self._lock: DirectoryLock | None = None
         self._is_open = False
         self._poison: BaseException | None = None
+        self._on_progress: Callable[[], None] | None = None
         self._refusals: dict[str, AppendResult] = {}
         self._disk_used_ratio = 0.0
         self._last_capture: Capture | None = None
@@ -122,7 +125,9 @@ class MessageStore:
         )
         # Bound methods, so that the hot calls have no layer in between.
         self.append: Callable[[NewMessage], AppendResult] = self._appender.append
-        self.append_batch: Callable[[NewMessage], BatchResult] = self._appender.append_batch
+        self.append_batch: Callable[[NewMessage], BatchResult] = BatchAppender(self._appender).append_batch
+        # How a slave stores what its master sends.
+        self.follower = LogFollower(self._log, self._queues, self.positions, self._dispatcher, settings)
         self._reader = QueueReader(self._log, self._queues, self.positions, settings)
         self._searcher = Searcher(self._log, self.positions, self._dispatcher)
         self._checkpoint: Checkpoint | None = None
@@ -209,6 +214,36 @@ class MessageStore:
             self._lift("broker")
         else:
             self._refuse("broker", AppendResult(PutStatus.SERVICE_NOT_AVAILABLE, reason=reason))
+
+    def refuse(self, cause: str, status: PutStatus, reason: str) -> None:
+        """Answer every append with ``status`` until `lift_refusal` of the same ``cause``; other causes stand beside it."""
+        self._refuse(cause, AppendResult(status, reason=reason))
+
+    def lift_refusal(self, cause: str) -> None:
+        """Take appends again as far as this ``cause`` goes; nothing to lift is fine."""
+        self._lift(cause)
+
+    @property
+    def on_progress(self) -> Callable[[], None] | None:
+        """Called on the writer thread whenever there are new log bytes that cannot vanish in the flush mode: after each append
+        with ASYNC_FLUSH, after each flush with SYNC_FLUSH. It must be cheap and not append.
+        """
+        return self._on_progress
+
+    @on_progress.setter
+    def on_progress(self, callback: Callable[[], None] | None) -> None:
+        self._on_progress = callback
+        self._appender.on_append = None if self.positions.is_sync else callback
+
+    @property
+    def pending_dispatch_count(self) -> int:
+        """Stored messages that are not visible yet."""
+        return len(self._dispatcher.pending)
+
+    @property
+    def log_min_offset(self) -> int:
+        """First byte of the log that is still there."""
+        return self._log.min_offset
 
     def set_store_host(self, store_host: bytes) -> None:
         """Address and port that new records name as theirs."""
@@ -298,11 +333,14 @@ class MessageStore:
             self._queues.has_changed = True
         return count
 
-    def clean(self, now_ms: int) -> CleanReport:
-        """One round of retention and disk checks; the broker calls it every `cleanResourceInterval`."""
+    def clean(self, now_ms: int, *, is_manual: bool = False) -> CleanReport:
+        """One round of retention and disk checks; the broker calls it every `cleanResourceInterval`.
+
+        ``is_manual``: an operator asked, so expired files go whatever the hour (`deleteWhen`).
+        """
         if self._retention is None:
             raise StoreClosed(f"store {self._root} is not open")
-        report = self._retention.clean(now_ms)
+        report = self._retention.clean(now_ms, is_manual=is_manual)
         self._disk_used_ratio = report.used_percent / 100
         if report.disk_state is DiskState.FULL:
             self._refuse(
@@ -387,7 +425,7 @@ class MessageStore:
             post=self._post,
             fatal=self._fatal,
             capture=self._capture,
-            on_flushed=self._dispatcher.advance,
+            on_flushed=self._on_flushed,
             flush_interval_ms=settings.flush_interval_ms,
             checkpoint_interval_ms=settings.flush_queue_interval_ms,
             timeout_ms=settings.sync_flush_timeout_ms,
@@ -418,9 +456,9 @@ class MessageStore:
     def _capture(self, is_final: bool = False) -> Capture | None:
         """What a checkpoint may say after the files named in it were synced; ``None`` when nothing has changed."""
         queues, now = self._queues, self._clock.monotonic()
-        if not is_final and len(queues.dirty) > DIRTY_QUEUE_COUNT_MANY:
-            if now - self._last_capture_at < MANY_CHECKPOINT_INTERVAL_S:
-                return None
+        is_early = now - self._last_capture_at < MANY_CHECKPOINT_INTERVAL_S
+        if not is_final and is_early and len(queues.dirty) > DIRTY_QUEUE_COUNT_MANY:
+            return None
         dispatched = self.positions.dispatched
         paths: list[Path] = []
         index_hint = self._index_hint
@@ -468,6 +506,11 @@ class MessageStore:
                 self._post(lambda: flusher.fail(error))
         finally:
             self._report_fatal(error)
+
+    def _on_flushed(self) -> None:
+        self._dispatcher.advance()
+        if self._on_progress is not None and self.positions.is_sync:
+            self._on_progress()
 
     def _refuse(self, cause: str, result: AppendResult) -> None:
         self._refusals[cause] = result

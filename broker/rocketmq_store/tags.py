@@ -34,8 +34,19 @@ def tags_code(tags: bytes) -> int:
 
 def entry_code(properties: bytes) -> int:
     """The tags code of a message with these properties; 0 without tags."""
-    tags = find_value(properties, b"TAGS\x01")
-    return 0 if tags is None else tags_code(tags)
+    # Written out for the append: this is called for every message.
+    start = properties.find(b"TAGS\x01")
+    if start < 0:
+        return 0
+    if start and properties[start - 1] != 2:
+        tags = find_value(properties, b"TAGS\x01")
+    else:
+        end = properties.find(b"\x02", start)
+        tags = properties[start + 5 : end] if end >= 0 else properties[start + 5 :]
+    if not tags:
+        return 0
+    code = _codes.get(tags)
+    return tags_code(tags) if code is None else code
 
 
 def deliver_time_code(properties: bytes, store_timestamp_ms: int, levels_ms: list[int]) -> int:

@@ -90,7 +90,9 @@ def test_a_followed_log_has_the_same_bytes_queues_index_and_times(master: Messag
     for queue_id in range(3):
         assert entries(slave, queue_id=queue_id) == entries(master, queue_id=queue_id)
         assert slave.queue("t", queue_id).next_offset == master.queue("t", queue_id).next_offset
-    assert [bytes(r) for r in slave.query("t", "k77", 10).records] == [bytes(r) for r in master.query("t", "k77", 10).records]
+    assert [bytes(r) for r in slave.query("t", "k77", 10).records] == [
+        bytes(r) for r in master.query("t", "k77", 10).records
+    ]
     assert slave.positions.store_timestamp_ms == master.positions.store_timestamp_ms
     assert slave.follower.record_count == 200
 
