@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -21,6 +22,7 @@ from rocketmq_broker.delay import DelaySchedule
 from rocketmq_broker.groups import GroupTable
 from rocketmq_broker.held_pulls import RECHECK_MS
 from rocketmq_broker.identity import Identity, resolve_identity
+from rocketmq_broker.observation import Observation
 from rocketmq_broker.offsets import OffsetProcessor
 from rocketmq_broker.pull import PullProcessor
 from rocketmq_broker.query import QueryProcessor
@@ -28,7 +30,7 @@ from rocketmq_broker.registration import Registration
 from rocketmq_broker.send import SendProcessor
 from rocketmq_broker.send_back import SendBackProcessor
 from rocketmq_broker.services import EXPIRY_SCAN_MS, ClientExpiry, IndexBuilder, Retention, forgiving
-from rocketmq_broker.settings import LoadedSettings
+from rocketmq_broker.settings import HTTP_PORT, LISTEN_PORT, LoadedSettings
 from rocketmq_broker.statistics import BrokerStatistics
 from rocketmq_broker.topics import TopicTable
 from rocketmq_common.clock import Clock, SystemClock
@@ -45,6 +47,7 @@ from rocketmq_store.store import MessageStore
 logger = logging.getLogger(__name__)
 
 CONFIG_DIRECTORY = "config"
+HTTP_PORT_OFFSET = HTTP_PORT - LISTEN_PORT
 UNREGISTER_TIMEOUT_MS = 3000
 TABLES_INTERVAL_MS = 1000
 # The VIP port serves everything but what waits for messages (Java's "fast remoting server").
@@ -117,8 +120,30 @@ class Broker:
         self.pulling = PullProcessor(
             settings, self.store, self.topics, self.groups, self.consumers, self.offsets, self.statistics
         )
+        self.retention = Retention(self.store, self.clock)
+        self.observation = Observation(
+            loaded, self.identity, self.topics, self.groups, self.offsets, self.consumers, self.producers, self.store,
+            self.delay, self.statistics, self.files, self.clock,
+            announce=self.registration.announce,
+            clean=lambda: self.retention.round(is_manual=True),
+            problems=self.problems,
+            latencies=lambda: {} if self.server is None else self.server.latencies,
+            recovery=lambda: self.recovery,
+        )  # fmt: skip
         self.server: RemotingServer | None = None
         self.vip_server: RemotingServer | None = None
+
+    def problems(self) -> list[str]:
+        """Why clients should not come now, in words; empty when they should."""
+        if self.recovery is None:
+            return ["the store is not open: the broker recovers, or stops"]
+        found = [] if self.is_serving else ["the broker starts, or stops"]
+        if not self.registration.is_registered:
+            found.append(f"registered at no name server: {self.registration.problem}")
+        store = self.store.statistics()
+        if self.settings.broker_id == 0 and not store.is_writeable:
+            found.append(f"the store takes no messages: {store.refusal_reason}")
+        return found
 
     def routes(self) -> list[Route]:
         """The whole table of requests that this broker serves, apart from those given to `start`."""
@@ -133,6 +158,7 @@ class Broker:
             OffsetProcessor(settings, self.store, self.topics, self.groups, self.offsets),
             QueryProcessor(settings, self.store),
             ClientProcessor(settings, self.topics, self.groups, self.consumers, self.producers, self.locks),
+            self.observation,
         )  # fmt: skip
         return [route for processor in processors for route in processor.routes()]
 
@@ -143,6 +169,7 @@ class Broker:
         """
         loop = asyncio.get_running_loop()
         try:
+            await self._start_web()
             self.recovery = await loop.run_in_executor(self.io, self._open_store)
             self.topics.on_change.append(self._forget_if_deleted)
             self.offsets.clamp(self._queue_bounds)
@@ -186,6 +213,16 @@ class Broker:
         port = self.server.port
         self._bind(port, self.vip_server.port, port + 1 if ha_port is None else ha_port)
 
+    async def _start_web(self) -> None:
+        settings = self.settings
+        port = settings.http_port
+        if port is None:
+            port = max(settings.listen_port + HTTP_PORT_OFFSET, 0)
+        try:
+            await self.observation.start_web(port)
+        except OSError as error:
+            raise _listen_error(settings.http_address(), port, "httpPort", error) from error
+
     def _bind(self, port: int, vip_port: int, ha_port: int) -> None:
         self.identity.bind(port, vip_port, ha_port)
         self.store.set_store_host(self.identity.store_host)
@@ -208,6 +245,7 @@ class Broker:
                 await server.stop(0)
         await self.registration.stop(timeout_ms=0)
         self.delay.stop()
+        await self.observation.stop()
         await self.tasks.stop()
         await self.client.close()
         if self.recovery is not None:
@@ -250,7 +288,8 @@ class Broker:
         )
         every(RECHECK_MS, self.pulling.held.recheck, "recheck of held pulls")
         every(EXPIRY_SCAN_MS, ClientExpiry(self.producers, self.consumers, self.locks).scan, "scan for silent clients")
-        every(settings.clean_resource_interval, Retention(self.store, self.clock).round, "retention")
+        every(settings.clean_resource_interval, self.retention.round, "retention")
+        self.observation.start(self.tasks)
 
     def _forget_if_deleted(self, topic: str) -> None:
         if self.topics.get(topic) is None:
@@ -261,10 +300,13 @@ async def _start(server: RemotingServer, host: str, port: int, key: str) -> None
     try:
         await server.start(host, port)
     except OSError as error:
-        raise ListenError(
-            f"{host}:{port} ({key}): cannot listen: {error.strerror or error}: free the port or change it"
-        ) from error
+        raise _listen_error(host, port, key, error) from error
 
 
 class ListenError(Exception):
     """An address cannot be listened on; the message says which, why and what to do."""
+
+
+def _listen_error(host: str, port: int, key: str, error: OSError) -> ListenError:
+    reason = os.strerror(error.errno) if error.errno else str(error)
+    return ListenError(f"{host}:{port} ({key}): cannot listen: {reason}: free the port or change it")

@@ -133,7 +133,9 @@ class BrokerCollector(Collector):
         )
         ready = self._gauge("rocketmq_consumer_ready_messages", "Messages not yet delivered", *labels)
         now = self._clock.now_ms()
-        for group, topic in list(self._offsets.offsets)[:LAG_SERIES_MAX]:
+        online = ((name, topic) for name, state in self._consumers.groups.items() for topic in state.subscriptions)
+        # A group that just came has no offsets yet and shows at once, with zeros.
+        for group, topic in list(dict.fromkeys((*self._offsets.offsets, *online)))[:LAG_SERIES_MAX]:
             config = self._topics.get(topic)
             if config is None or self._groups.get(group) is None or self._progress.is_left_behind(group, topic):
                 continue
@@ -193,7 +195,7 @@ class BrokerCollector(Collector):
         merged: dict[tuple[str, ...], tuple[list[int], float]] = {}
         for (code, response_code, held), buckets in self._latencies().items():
             is_polling = held and code in (RequestCode.PULL_MESSAGE, RequestCode.LITE_PULL_MESSAGE)
-            key = (
+            key: tuple[str, ...] = (
                 "remoting",
                 _code_name(RequestCode, code),
                 _code_name(ResponseCode, response_code),

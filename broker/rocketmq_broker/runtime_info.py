@@ -99,7 +99,7 @@ class RuntimeInfo:
             "msgGetTotalTodayMorning": str(got.today_morning),
             "msgGetTotalTodayNow": str(got.now),
             "putMessageTimesTotal": str(store.put_message_count),
-            "putMessageSizeTotal": str(store.put_bytes),
+            "putMessageSizeTotal": str(statistics.put_size),
             "putMessageAverageSize": str(statistics.put_size / statistics.put_nums if statistics.put_nums else 0.0),
             "putMessageFailedTimes": str(store.put_failed_count),
             "getMessageFoundTimesTotal": str(store.get_found_count),

@@ -90,8 +90,8 @@ class Retention:
         self._store = store
         self._clock = clock
 
-    def round(self) -> None:
-        """One round."""
-        report = self._store.clean(self._clock.now_ms())
+    def round(self, *, is_manual: bool = False) -> None:
+        """One round; an operator's does not wait for the hour of `deleteWhen`."""
+        report = self._store.clean(self._clock.now_ms(), is_manual=is_manual)
         if report.removed_segments:
             logger.info("retention removed %d commit log segments", report.removed_segments)

@@ -16,9 +16,8 @@ if TYPE_CHECKING:
 
 REQUEST_BYTES_MAX: Final = 64 * 1024
 HEADER_BYTES_MAX: Final = 8190
-KEEPALIVE_SECONDS: Final = 30
-# A peer that does not send its request within this time is cut off.
-READ_SECONDS: Final = 10
+# A connection over which no whole request came for so long is closed.
+IDLE_SECONDS: Final = 15.0
 STOP_SECONDS: Final = 1.0
 CONNECTIONS_MAX: Final = 256
 
@@ -26,9 +25,16 @@ CONNECTIONS_MAX: Final = 256
 class WebServer:
     """``problems`` says why clients should not come yet (empty: ready); ``collector`` makes the metrics at the first scrape."""
 
-    def __init__(self, problems: Callable[[], list[str]], collector: Callable[[], Collector]) -> None:
+    def __init__(
+        self,
+        problems: Callable[[], list[str]],
+        collector: Callable[[], Collector],
+        *,
+        idle_seconds: float = IDLE_SECONDS,
+    ) -> None:
         self._problems = problems
         self._collector = collector
+        self._idle_seconds = idle_seconds
         self._runner: web.AppRunner | None = None
         self._registry: CollectorRegistry | None = None
 
@@ -49,8 +55,7 @@ class WebServer:
         self._runner = web.AppRunner(
             application,
             access_log=None,
-            keepalive_timeout=KEEPALIVE_SECONDS,
-            lingering_time=READ_SECONDS,
+            keepalive_timeout=self._idle_seconds,
             shutdown_timeout=STOP_SECONDS,
             max_line_size=HEADER_BYTES_MAX,
             max_field_size=HEADER_BYTES_MAX,

@@ -178,6 +178,17 @@ class MessageStore:
         finally:
             self._release()
 
+    def abandon(self) -> None:
+        """End the threads and free the directory without flushing or marking the exit clean: as after a crash.
+
+        For tests, and for a process that must end after `fatal`. What was written stays with the kernel.
+        """
+        self._refuse("closed", AppendResult(PutStatus.SERVICE_NOT_AVAILABLE, reason="store is closed"))
+        self._is_open = False
+        if self._flusher is not None:
+            self._flusher.stop()
+        self._release()
+
     # Writing. `append` and `append_batch` are bound to the appender's methods:
     #
     # append(NewMessage) -> AppendResult: store one message. Never raises for a message or a full disk: see the status.
@@ -379,6 +390,7 @@ class MessageStore:
             index_pending_count=len(self._index.pending),
             waiting_durable_count=flusher.waiting_count if flusher is not None else 0,
             pending_dispatch_count=len(self._dispatcher.pending),
+            checkpoint_offset=flusher.checkpoint_offset if flusher is not None else 0,
             flush_count=flusher.flush_count if flusher is not None else 0,
             last_flush_ms=flusher.last_flush_ms if flusher is not None else 0.0,
             disk_used_ratio=self._disk_used_ratio,

@@ -13,7 +13,8 @@ if TYPE_CHECKING:
     from rocketmq_namesrv.app import NameServer
 
 REQUEST_BYTES_MAX: Final = 64 * 1024
-KEEPALIVE_SECONDS: Final = 30
+# A connection over which no whole request came for so long is closed.
+IDLE_SECONDS: Final = 15.0
 STOP_SECONDS: Final = 1.0
 
 
@@ -40,7 +41,7 @@ class WebServer:
         application.router.add_get("/readyz", self._readyz)
         application.router.add_get("/metrics", self._metrics)
         self._runner = web.AppRunner(
-            application, access_log=None, keepalive_timeout=KEEPALIVE_SECONDS, shutdown_timeout=STOP_SECONDS
+            application, access_log=None, keepalive_timeout=IDLE_SECONDS, shutdown_timeout=STOP_SECONDS
         )
         await self._runner.setup()
         await web.TCPSite(self._runner, host, port).start()
