@@ -90,7 +90,10 @@ def violations(value: Any, schema: Schema, path: str = "") -> Iterator[str]:
     """What the schema forbids in a defaulted ``value``, one ``path: kind: detail`` each."""
     if schema.get("x-kubernetes-int-or-string"):
         if type_name(value) not in ("integer", "string"):
+            # Three complaints about one value: so does the API server, which checks the type and then each way of anyOf.
             yield _wrong_type(path, value, "integer,string")
+            yield f'<nil>: Invalid value: "": "{path}" must validate at least one schema (anyOf)'
+            yield _wrong_type(path, value, "integer")
             return
     elif "type" in schema and not _has_type(value, schema["type"]):
         yield _wrong_type(path, value, schema["type"])
