@@ -107,7 +107,7 @@ class Cluster:
         self.wait_registered()
 
     def stop(self) -> None:
-        """End brokers, then name servers. Apache's are killed: their orderly stop takes 15 s and nothing looks at them afterwards."""
+        """End brokers, then name servers; kill Apache's, whose orderly stop takes 15 s that nothing here needs."""
         for process in [*(broker.process for broker in self.brokers.values()), *self.namesrvs]:
             if self.kind is Kind.APACHE:
                 process.kill()

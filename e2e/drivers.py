@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import queue
+import re
 import subprocess
 import threading
 from collections.abc import Callable, Sequence
@@ -17,6 +18,7 @@ from e2e.processes import wait_until
 
 ANSWER_TIMEOUT_SECONDS = 60.0
 ANSWERS_WAITING_MAX = 16
+EXCEPTION_LINE = re.compile(r"^\s*(?:Caused by: )?[\w.$]+Exception(?::|\s*$)", re.MULTILINE)
 JAVA_CLIENT_OPTIONS = ("-Xms64m", "-Xmx384m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1")
 
 
@@ -48,7 +50,7 @@ class AdminOutput:
     @property
     def failed(self) -> bool:
         """Whether the command printed an exception; mqadmin itself always ends with 0."""
-        return "Exception" in self.errors or "Exception" in self.output
+        return EXCEPTION_LINE.search(self.errors + "\n" + self.output) is not None
 
 
 class Driver:

@@ -28,15 +28,15 @@ REMOTING_NOTE = """# Golden vectors of Apache RocketMQ 5.5.0
 serializations, odd header texts and what Java decodes from them, stored records, batch bodies, compressed bodies, property strings,
 ids, String.hashCode, JSON bodies.
 
-`session.json`: frames of a real session between the 4.9.8 and 5.5.0 clients, mqadmin 5.5.0, a 5.5.0 broker and name server, taken by a
-recording proxy (`e2e/golden/session.py`): one request and response for each sender and request code.
+`session.json`: frames of a real session between the 4.9.8 and 5.5.0 clients, mqadmin 5.5.0, a 5.5.0 broker and name
+server, taken by a recording proxy (`e2e/golden/session.py`): one request and response for each sender and request code.
 
 Record again with `python -m e2e.golden.record`.
 """
 STORE_NOTE = """# Stores written by Apache's broker 5.5.0
 
-`apache-5.5-clean.tar.gz` (ended by SIGTERM) and `apache-5.5-killed.tar.gz` (ended by SIGKILL, so with the file `abort`), each with a `.json`:
-the settings, what was sent, what Apache's own consumer received, queue bounds, hits by key, the list of files. Segments are small
+`apache-5.5-clean.tar.gz` (ended by SIGTERM) and `apache-5.5-killed.tar.gz` (ended by SIGKILL, so with the file `abort`),
+each with a `.json`: the settings, what was sent, what Apache's own consumer received, queue bounds, hits by key, the list of files. Segments are small
 (commit log 64 KiB, consume queue 32 entries, index 500 slots and 2000 entries). The file `lock` is left out.
 
 Recorded by `e2e/golden/stores.py`; again with `python -m e2e.golden.record`.

@@ -83,7 +83,7 @@ def test_a_tag_expression_filters_on_the_broker(bench: Bench) -> None:
 def test_a_new_group_starts_a_fresh_topic_at_its_first_message_wherever_it_asks_to_start(
     bench: Bench, where: str
 ) -> None:
-    # The broker answers offset 0 for a queue that has lost nothing yet: a group that came a second late must not miss the first messages.
+    # The broker answers offset 0 for a queue that has lost nothing yet: a late group must not miss the first messages.
     bench.send("before")
 
     name = bench.consume(**{"from": where}, timestamp=time.strftime("%Y%m%d%H%M%S", time.localtime(time.time() + 3600)))

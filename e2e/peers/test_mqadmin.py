@@ -147,7 +147,6 @@ def test_order_configuration_is_kept_by_the_name_server(admin: Admin) -> None:
     admin("updateOrderConf", "-t", topic, "-m", "put", "-v", "broker-b:1")
     admin("updateTopic", "-b", admin.broker, "-t", topic, "-r", "2", "-w", "2", "-o", "true")
     assert "broker-a:2" in admin("updateOrderConf", "-t", topic, "-m", "get").output
-    assert '"orderTopicConf":"broker-a:2"' in re.sub(r"\s", "", admin("topicRoute", "-t", topic).output)
 
 
 def test_update_sub_group_creates_it_and_delete_removes_it(admin: Admin) -> None:
@@ -210,14 +209,16 @@ def test_broker_status_holds_the_keys_that_other_tools_parse(admin: Admin) -> No
     text = admin("brokerStatus", "-b", admin.broker).output
     keys = {line.split(":")[0].strip() for line in text.splitlines() if ":" in line}
     assert {
-        "brokerVersionDesc", "brokerActive", "bootTimestamp", "msgPutTotalTodayNow", "msgGetTotalTodayNow", "putTps", "getFoundTps", "getMissTps",
-        "getTotalTps", "getTransferredTps", "sendThreadPoolQueueSize", "pullThreadPoolQueueSize", "sendThreadPoolQueueHeadWaitTimeMills",
-        "pageCacheLockTimeMills", "earliestMessageTimeStamp", "commitLogMinOffset", "commitLogMaxOffset", "commitLogDiskRatio", "consumeQueueDiskRatio",
-        "dispatchBehindBytes", "putMessageTimesTotal", "putMessageSizeTotal", "putMessageAverageSize", "runtime", "startAcceptSendRequestTimeStamp",
-        "commitLogDirCapacity", "remainHowManyDataToFlush",
+        "brokerVersionDesc", "brokerActive", "bootTimestamp", "msgPutTotalTodayNow", "msgGetTotalTodayNow",
+        "putTps", "getFoundTps", "getMissTps", "getTotalTps", "getTransferredTps", "sendThreadPoolQueueSize",
+        "pullThreadPoolQueueSize", "sendThreadPoolQueueHeadWaitTimeMills", "pageCacheLockTimeMills",
+        "earliestMessageTimeStamp", "commitLogMinOffset", "commitLogMaxOffset", "commitLogDiskRatio",
+        "consumeQueueDiskRatio", "dispatchBehindBytes", "putMessageTimesTotal", "putMessageSizeTotal",
+        "putMessageAverageSize", "runtime", "startAcceptSendRequestTimeStamp", "commitLogDirCapacity",
+        "remainHowManyDataToFlush",
     } <= keys  # fmt: skip
     # Three windows, of which a young broker of Apache's shows only those that it has filled.
-    assert re.search(r"getTransferredTps +: [\d.]+( [\d.]+){0,2} ?\n", text), text
+    assert re.search(r"getTransferredTps +: [\d.]+[ \d.]*\n", text), text
 
 
 @pytest.mark.parametrize("number", [0, 5])

@@ -184,7 +184,7 @@ def queues_of(java: Driver, producer: str, topic: str) -> list[str] | None:
 
 
 def test_a_topic_that_nobody_created_has_no_route_for_a_query(java: Driver, producer: str, unique: Unique) -> None:
-    with pytest.raises(PeerError, match="route|Can not find Message Queue"):
+    with pytest.raises(PeerError, match=r"route|Can not find Message Queue"):
         java.call("query.offset", name=producer, topic=unique("Absent"), which="max")
 
 
