@@ -35,6 +35,10 @@ class Origin(NamedTuple):
     known: bytes = b""
 
 
+class MasterSilent(Exception):
+    """The master could not be asked about its log; the message says why."""
+
+
 class CannotFollow(Exception):
     """This log cannot be continued by that master's; the message says why and what to do."""
 

@@ -12,14 +12,21 @@ import ipaddress
 import logging
 from collections.abc import Awaitable, Callable
 
-from rocketmq_broker.ha.origin import CannotFollow, MasterLog, Origin, OwnLog, check_continuation, decide_origin
+from rocketmq_broker.ha.origin import (
+    CannotFollow,
+    MasterLog,
+    MasterSilent,
+    Origin,
+    OwnLog,
+    check_continuation,
+    decide_origin,
+)
 from rocketmq_broker.ha.settings import ReplicationSettings
 from rocketmq_broker.ha.slave_link import MasterLink
 from rocketmq_broker.ha.status import FollowingStatus
 from rocketmq_common.clock import Clock
 from rocketmq_common.tasks import TaskRegistry
 from rocketmq_remoting.client import split_address
-from rocketmq_remoting.errors import RemotingError
 from rocketmq_store.statuses import PutStatus
 from rocketmq_store.store import MessageStore
 
@@ -31,7 +38,7 @@ TICK_INTERVAL_MS = 250
 # How often a connected slave compares its log with the span of the master's.
 CHECK_INTERVAL_MS = 10_000
 
-# Asks the master at a remoting address for the span of its log; raises RemotingError or ValueError.
+# Asks the master at a remoting address for the span of its log; raises MasterSilent.
 AskMaster = Callable[[str], Awaitable[MasterLog]]
 
 
@@ -133,7 +140,7 @@ class ReplicationSlave:
             connect_count=self._connect_count,
             master_end_offset=max(self._master_end, heartbeat),
             last_metadata_sync_ms=self.last_metadata_sync_ms,
-            problem=self._problem,
+            problem="" if link is not None and link.received_frames else self._problem,
         )
 
     # Inside.
@@ -149,7 +156,7 @@ class ReplicationSlave:
             except CannotFollow as problem:
                 self._say(str(problem))
                 self._pause_ms = self._settings.ha_reconnect_interval
-            except (OSError, TimeoutError, RemotingError, ValueError) as error:
+            except (OSError, MasterSilent, ValueError) as error:
                 self._say(f"master at {self._ha_address} cannot be reached: {error}")
             if self._changed.is_set():
                 continue
@@ -187,6 +194,7 @@ class ReplicationSlave:
             link.close("this slave stops")
         if link.received_frames:
             self._pause_ms = RECONNECT_MIN_MS
+            self._problem = ""
         if reasons[0]:
             self._say(f"link to the master at {self._ha_address} ended: {reasons[0]}")
         else:
@@ -201,7 +209,7 @@ class ReplicationSlave:
         if self._master_address:
             try:
                 master = await self._ask_master(self._master_address)
-            except (RemotingError, ValueError):
+            except MasterSilent:
                 if own.is_empty:
                     # Without knowing the master's span the older segments would be left out.
                     raise
@@ -231,8 +239,6 @@ class ReplicationSlave:
     def _tick(self) -> None:
         if self._link is not None:
             self._link.tick(self._clock.monotonic())
-            if self._link is not None and self._link.received_frames:
-                self._problem = ""
 
     async def _check(self) -> None:
         """An Apache master sends heartbeats for ever to a slave that is outside its log (apache/rocketmq#3388)."""
@@ -242,7 +248,7 @@ class ReplicationSlave:
         own_end, is_empty = self._store.positions.written, self._store.follower.is_empty
         try:
             master = await self._ask_master(self._master_address)
-        except (RemotingError, ValueError) as error:
+        except MasterSilent as error:
             logger.debug("the master at %s did not say how far its log is: %s", self._master_address, error)
             return
         self._master_end = master.end_offset
