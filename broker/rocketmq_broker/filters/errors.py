@@ -11,6 +11,10 @@ class ExpressionError(ValueError):
         self.position = position
 
 
+class ExpressionLimitError(ExpressionError):
+    """An expression that is understood but larger than a broker evaluates for every message."""
+
+
 class EvaluationError(Exception):
     """A message whose properties cannot be compared as the expression asks, such as letters with a number.
 

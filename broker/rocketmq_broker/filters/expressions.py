@@ -77,7 +77,7 @@ class ExpressionCache:
             self._entries.move_to_end(text)
         if isinstance(found, ExpressionError):
             # A new one each time: a raised exception collects the frames that it passed.
-            raise ExpressionError(str(found), found.position)
+            raise type(found)(str(found), found.position)
         return found
 
 

@@ -17,8 +17,8 @@ INTEGER_MAX = 2**31 - 1
 INTEGER_MIN = -(2**31)
 LONG_MAX = 2**63 - 1
 LONG_MIN = -(2**63)
-# CPython refuses to read longer decimal texts; Java reads any number of leading zeros.
-_DIGITS_MAX = 4000
+# Longer texts are no numbers: Java reads them, at a cost that a stranger's messages must not cause for every comparison.
+NUMBER_SIZE_MAX = 1024
 # Short enough that no range check is needed.
 _SHORT_INTEGER_DIGITS = 9
 
@@ -30,7 +30,7 @@ _DOUBLE = re.compile(
     r"|(?P<sign>[+-]?)(?P<word>NaN|Infinity))"
     r"[\x00-\x20]*+"
 )
-# Binary exponents beyond this are infinity or zero whatever stands before: a property has less than 2**17 hexadecimal digits.
+# Binary exponents beyond this are infinity or zero whatever stands before: a significand has less than 2**10 digits.
 _POWER_DIGITS_MAX = 8
 
 Value = str | int | float | bool | None
@@ -64,7 +64,7 @@ def read_long(text: str) -> int:
 
 def read_double(text: str) -> float:
     """``Double.valueOf``: decimal or hexadecimal, NaN, Infinity, blanks around, a type letter behind; raises EvaluationError."""
-    match = _DOUBLE.fullmatch(text)
+    match = _DOUBLE.fullmatch(text) if len(text) <= NUMBER_SIZE_MAX else None
     if match is None:
         raise EvaluationError(text, "number")
     decimal, hexadecimal, power, sign, word = match.groups()
@@ -138,13 +138,8 @@ def _read_as(constant: int, text: str) -> int:
 
 def _read_whole(text: str) -> int | None:
     # Java looks at UTF-16 units, so digits outside the basic plane are none.
-    if _INTEGER.fullmatch(text) is None or (not text.isascii() and max(text) > "\uffff"):
+    if len(text) > NUMBER_SIZE_MAX or _INTEGER.fullmatch(text) is None or (not text.isascii() and max(text) > "\uffff"):
         return None
-    if len(text) > _DIGITS_MAX:
-        sign = text[0] if text[0] in "+-" else ""
-        text = sign + (text[len(sign) :].lstrip("0") or "0")
-        if len(text) > _DIGITS_MAX:
-            return None
     return int(text)
 
 

@@ -19,7 +19,7 @@ from __future__ import annotations
 from math import isinf
 from typing import NamedTuple, NoReturn, TypeGuard
 
-from rocketmq_broker.filters.errors import ExpressionError
+from rocketmq_broker.filters.errors import ExpressionError, ExpressionLimitError
 from rocketmq_broker.filters.java_numbers import LONG_MAX, compare
 from rocketmq_broker.filters.nodes import (
     And,
@@ -63,7 +63,7 @@ class Syntax(NamedTuple):
 def parse(text: str) -> Syntax:
     """Read one expression. Raises ExpressionError with what was expected and where."""
     if len(text) > LENGTH_MAX:
-        raise ExpressionError(f"the expression has {len(text)} characters, {LENGTH_MAX} are allowed")
+        raise ExpressionLimitError(f"the expression has {len(text)} characters, {LENGTH_MAX} are allowed")
     return _Parser(text).parse()
 
 
@@ -200,13 +200,13 @@ class _Parser:
             self._fail("a property, a literal or (")
         self._operands += 1
         if self._operands > OPERANDS_MAX:
-            self._refuse(token, f"the expression has more than {OPERANDS_MAX} operands")
+            self._exceed(token, f"the expression has more than {OPERANDS_MAX} operands")
         if token.kind == TEXT:
             return Constant(self._text_literal())
         if token.kind == NAME:
             self._names[token.image] = None
             if len(self._names) > PROPERTIES_MAX:
-                self._refuse(token, f"the expression names more than {PROPERTIES_MAX} properties")
+                self._exceed(token, f"the expression names more than {PROPERTIES_MAX} properties")
         node = self._literal(token)
         self._tokens.take()
         return node
@@ -258,13 +258,13 @@ class _Parser:
     def _above(self, *nodes: Node) -> int:
         depth = 1 + max(node.depth for node in nodes)
         if depth > DEPTH_MAX:
-            self._refuse(self._tokens.next, f"the expression is nested deeper than {DEPTH_MAX} levels")
+            self._exceed(self._tokens.next, f"the expression is nested deeper than {DEPTH_MAX} levels")
         return depth
 
     def _enter(self, token: Token) -> None:
         self._nesting += 1
         if self._nesting > DEPTH_MAX:
-            self._refuse(token, f"the expression is nested deeper than {DEPTH_MAX} levels")
+            self._exceed(token, f"the expression is nested deeper than {DEPTH_MAX} levels")
 
     def _behind(self) -> Token:
         """Take a token and return the one behind it, where the operand begins."""
@@ -284,6 +284,9 @@ class _Parser:
     def _fail(self, wanted: str) -> NoReturn:
         found = self._tokens.next
         self._refuse(found, f"expected {wanted}, found {found.described()}")
+
+    def _exceed(self, token: Token, reason: str) -> NoReturn:
+        raise ExpressionLimitError(f"position {token.position + 1}: {reason}", token.position + 1)
 
     def _refuse(self, token: Token, reason: str) -> NoReturn:
         raise ExpressionError(f"position {token.position + 1}: {reason}", token.position + 1)

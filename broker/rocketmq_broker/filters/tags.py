@@ -5,8 +5,6 @@ Codes are Java hashes: two tags may share one, so consumers compare the text aga
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from rocketmq_broker.filters.errors import ExpressionError
 from rocketmq_common.hashing import java_hash
 from rocketmq_remoting.bodies import EXPRESSION_TAG
@@ -14,6 +12,8 @@ from rocketmq_remoting.bodies import EXPRESSION_TAG
 ALL = "*"
 TAGS_MAX = 4096
 _SPLIT = "||"
+# What Java's trim() cuts off: control characters too, but no blank beyond ASCII.
+_BLANKS = "".join(map(chr, range(0x21)))
 
 
 def is_tag_expression(expression_type: str | None) -> bool:
@@ -25,15 +25,10 @@ def tag_codes(expression: str | None) -> frozenset[int] | None:
     """The codes that ``a || b`` wants; ``None`` means all. Raises ExpressionError for an expression without any tag."""
     if not expression or expression == ALL:
         return None
-    tags = [tag.strip() for tag in expression.split(_SPLIT)]
+    tags = [tag.strip(_BLANKS) for tag in expression.split(_SPLIT)]
     tags = [tag for tag in tags if tag]
     if not tags:
         raise ExpressionError(f"subscription {expression!r} names no tag: write *, or tags separated by ||")
     if len(tags) > TAGS_MAX:
         raise ExpressionError(f"subscription names {len(tags)} tags, {TAGS_MAX} are allowed")
     return frozenset(map(java_hash, tags))
-
-
-def accept_codes(codes: frozenset[int]) -> Callable[[int], bool]:
-    """A predicate on the tags code of queue entries."""
-    return codes.__contains__

@@ -1,4 +1,7 @@
-"""``python -m e2e.peers.filter_differential [--pairs N] [--seed N]``: compare, print one JSON object, end with 1 on a difference."""
+"""``python -m e2e.peers.filter_differential [--pairs N] [--seed N]``: compare, print one JSON object.
+
+Ends with 1 when a difference has no listed reason.
+"""
 
 from __future__ import annotations
 
