@@ -82,6 +82,7 @@ class Flusher:
         # Offset that the thread has made durable; `positions.flushed` follows on the writer thread.
         self._synced = positions.flushed
         self._boundaries: deque[int] = deque([positions.flushed], maxlen=BOUNDARY_COUNT)
+        self.checkpoint_offset = 0
         self.flush_count = 0
         self.last_flush_ms = 0.0
         self._thread = threading.Thread(target=self._run, name="rocketmq-store-flush", daemon=True)
@@ -247,6 +248,7 @@ class Flusher:
             index=capture.index,
         )
         self._checkpoint.write(apache, hint)
+        self.checkpoint_offset = capture.dispatched_offset
 
     def _sync_path(self, path: Path) -> None:
         try:

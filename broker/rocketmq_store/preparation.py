@@ -58,6 +58,9 @@ class SegmentPreparer:
         self._fatal = fatal
         self._condition = threading.Condition()
         self._wanted: int | None = None
+        # Base of the youngest segment handed out: it and all before are the log's, never again ours to make or remove.
+        self._taken_base = -1
+        self._making: int | None = None
         self._prepared: Segment | None = None
         self._failure: OSError | None = None
         self._failed_at = 0.0
@@ -77,10 +80,7 @@ class SegmentPreparer:
     def request(self, base: int) -> None:
         """Have the segment that starts at ``base`` made; repeated requests for it are fine."""
         with self._condition:
-            if self._prepared is not None and self._prepared.base == base:
-                return
-            self._wanted = base
-            self._condition.notify_all()
+            self._want(base)
 
     def nudge(self) -> None:
         """The append moved on: look whether more should be zeroed."""
@@ -100,14 +100,12 @@ class SegmentPreparer:
                 failure = self._failure
                 if self._clock.monotonic() - self._failed_at >= RETRY_INTERVAL_S:
                     self._failure = None
-                    self._wanted = base
-                    self._condition.notify_all()
+                    self._want(base)
                 else:
                     raise failure
             prepared = self._prepared
             if prepared is None or prepared.base != base:
-                self._wanted = base
-                self._condition.notify_all()
+                self._want(base)
                 ready = self._condition.wait_for(
                     lambda: self._failure is not None or (self._prepared is not None and self._prepared.base == base),
                     PREPARE_WAIT_S,
@@ -119,6 +117,7 @@ class SegmentPreparer:
                 prepared = self._prepared
             assert prepared is not None
             self._prepared = None
+            self._taken_base = base
             return prepared
 
     def dispose(self, segment: Segment) -> None:
@@ -145,6 +144,13 @@ class SegmentPreparer:
             self._prepared.remove()
             self._prepared = None
 
+    def _want(self, base: int) -> None:
+        # One that is being made is wanted already: made twice, the second would be removed as unused, with the log's data in it.
+        is_ready = self._prepared is not None and self._prepared.base == base
+        if base > self._taken_base and not is_ready and self._making != base:
+            self._wanted = base
+            self._condition.notify_all()
+
     def _run(self) -> None:
         try:
             while True:
@@ -155,6 +161,7 @@ class SegmentPreparer:
                     if self._stopping:
                         return
                     base, self._wanted = self._wanted, None
+                    self._making = base
                     self._nudged = False
                 if base is not None:
                     self._prepare(base)
@@ -177,16 +184,16 @@ class SegmentPreparer:
             # A leftover of full length would pass for a durable file at the next attempt.
             segment.remove()
             with self._condition:
+                self._making = None
                 self._failure = error
                 self._failed_at = self._clock.monotonic()
                 self._condition.notify_all()
             return
         with self._condition:
+            self._making = None
             self._failure = None
-            unused, self._prepared = self._prepared, segment
+            self._prepared = segment
             self._condition.notify_all()
-        if unused is not None and unused.base != base:
-            unused.remove()
 
     def _zero_ahead(self) -> None:
         target = self._target

@@ -19,7 +19,7 @@ from rocketmq_store.consume_queues import ConsumeQueue, QueueTable
 from rocketmq_store.errors import StoreCorrupt
 from rocketmq_store.index import BUILD_BATCH_COUNT, Index
 from rocketmq_store.index_recovery import restore_index
-from rocketmq_store.scanning import Blank, Scanned, find_valid_after, has_unwritten_sector, parse, scan
+from rocketmq_store.scanning import SECTOR_SIZE, Blank, Scanned, find_valid_after, has_unwritten_sector, parse, scan
 from rocketmq_store.segments import Segment
 from rocketmq_store.settings import CorruptLogPolicy, StoreSettings
 from rocketmq_store.statuses import RecoveryReport
@@ -202,8 +202,6 @@ class Recovery:
             is_usable=self._is_index_usable,
             is_unclean=self._is_unclean,
         )
-        if start is not None and self._rebuild_queues and not self._index.files:
-            start = None
         if start is None:
             self._rebuilt_index = bool(self._log.segments)
             if self._rebuilt_index:
@@ -274,6 +272,8 @@ class Recovery:
                 continue
             position = max(0, start - segment.base)
             for found in scan(segment.view, segment.base, position, check_crc=check_crc):
+                if isinstance(found, Scanned) and self._is_torn(found):
+                    found = (Blank.BAD, found.physical_offset - segment.base)
                 if isinstance(found, Scanned):
                     yield found
                     self.end_offset = found.physical_offset + found.size
@@ -285,6 +285,16 @@ class Recovery:
                 self.end_offset = segment.base + position
                 self._judge_end(segment, position, segments[number + 1 :])
                 return
+
+    def _is_torn(self, record: Scanned) -> bool:
+        """The end of a record that was being written is missing, where no checksum covers it.
+
+        Topic and properties are text without zero bytes; where a write stopped, zeros follow.
+        """
+        if not self._is_unclean or record.physical_offset < self._known_end:
+            return False
+        text = record.properties or record.topic
+        return text.endswith(b"\0") or bytes(SECTOR_SIZE) in text
 
     def _judge_end(self, segment: Segment, position: int, later: list[Segment]) -> None:
         """Decide whether the log may end here; raises StoreCorrupt when that would drop what must be there."""

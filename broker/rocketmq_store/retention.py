@@ -145,9 +145,7 @@ class Retention:
             removed_unexpired=unexpired,
         )
 
-    def _clean_log(
-        self, state: DiskState, now_ms: int, *, by_age: bool, is_manual: bool
-    ) -> tuple[int, int, int]:
+    def _clean_log(self, state: DiskState, now_ms: int, *, by_age: bool, is_manual: bool) -> tuple[int, int, int]:
         log = self._log
         durable = [s for s in log.segments if s.end <= min(self._positions.flushed, self._positions.dispatched)]
         candidates = [*durable[: self._settings.delete_file_batch_max], None]

@@ -136,6 +136,8 @@ class StoreStatistics(msgspec.Struct, frozen=True, kw_only=True):
     flushed_offset: int
     confirmed_offset: int | None
     dispatched_offset: int
+    # Everything below is durable in log, queues and index: where an unclean start begins.
+    checkpoint_offset: int
     segment_count: int
     queue_count: int
     mapped_queue_segment_count: int
