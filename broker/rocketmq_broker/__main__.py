@@ -141,11 +141,12 @@ async def _serve(loaded: LoadedSettings) -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(*GC_THRESHOLDS)
-    logger.info(
-        "broker %s[%d] of %s ready: %s at %s, VIP port %d, HTTP port %d, store %s",
-        settings.broker_name, settings.broker_id, settings.broker_cluster_name, settings.broker_role.value,
-        identity.address, identity.vip_port, identity.http_port, broker.store_settings.root,
-    )  # fmt: skip
+    sys.stdout.write(
+        f"broker {settings.broker_name}[{settings.broker_id}] of {settings.broker_cluster_name} ready: "
+        f"{settings.broker_role.value} at {identity.address}, vip {identity.vip_port}, http {identity.http_port}, "
+        f"store {broker.store_settings.root}\n"
+    )
+    sys.stdout.flush()
     await interrupted
     logger.info("broker %s stops", settings.broker_name)
     await broker.stop()

@@ -7,12 +7,12 @@ rewrites the message and comes back. The order of checks and their codes are Apa
 
 from __future__ import annotations
 
-import asyncio
 import logging
-from collections.abc import Awaitable
+from collections.abc import Callable
 from functools import partial
 from random import randrange
-from typing import Final
+from types import CoroutineType
+from typing import Any, Final
 
 import msgspec
 
@@ -46,7 +46,7 @@ from rocketmq_common.topics import ATTRIBUTE_CLEANUP_POLICY, FILTER_MULTI_TAG, T
 from rocketmq_common.versions import V3_4_9
 from rocketmq_remoting.codes import RequestCode, ResponseCode
 from rocketmq_remoting.commands import Command, Response
-from rocketmq_remoting.connection import Connection, Route
+from rocketmq_remoting.connection import Connection, Outcome, Route
 from rocketmq_remoting.errors import RemotingError
 from rocketmq_remoting.headers.send import SendMessageRequestHeader, SendMessageRequestHeaderV1
 from rocketmq_store.appending import NewMessage
@@ -56,12 +56,13 @@ from rocketmq_store.store import MessageStore
 logger = logging.getLogger(__name__)
 
 DLQ_QUEUE_NUMS: Final = 1
-_ONEWAY_DONE: Final = Response()
+WAITING_SENDS_MAX: Final = 65_536
+_ONEWAY_DONE: Final = b"{}"
 _UNIQUE_KEY: Final = PROPERTY_UNIQUE_KEY + "\x01"
 _SUCCESS: Final = int(ResponseCode.SUCCESS)
 
 SendHeader = SendMessageRequestHeader | SendMessageRequestHeaderV1
-Outcome = Response | Awaitable[Response | None] | None
+SendHandler = Callable[[Connection, Command, Any], Outcome]
 
 
 class Target:
@@ -108,7 +109,8 @@ class SendProcessor:
         self._clock = clock
         self._delay_level_max = delay_level_max
         self._targets: dict[str, Target] = {}
-        self._creating: dict[str, asyncio.Future[None]] = {}
+        # Topics under creation, each with the sends that wait for it.
+        self._creating: dict[str, list[tuple[SendHandler, Connection, Command, SendHeader]]] = {}
         self._unique_ids = UniqueIds()
         trace = "true" if settings.trace_on else "false"
         self._suffix = "".join(
@@ -217,7 +219,7 @@ class SendProcessor:
         if self._is_sync and "WAIT\x01f" not in text:
             self._store.when_durable(result.end_offset, partial(_answer_durable, connection, command, ext))
             return None
-        return Response(0, ext)
+        return ext
 
     def send_batch(self, connection: Connection, command: Command, header: SendMessageRequestHeader) -> Outcome:
         """Store the messages of a batch, which share topic and queue, one after another and all or none."""
@@ -285,7 +287,7 @@ class SendProcessor:
         if self._is_sync and "WAIT\x01f" not in text:
             self._store.when_durable(result.end_offset, partial(_answer_durable, connection, command, ext))
             return None
-        return Response(0, ext)
+        return ext
 
     # -- what is not plain -------------------------------------------------------------------------------------------
 
@@ -329,24 +331,45 @@ class SendProcessor:
             self._targets[topic] = target
         return target
 
-    async def _create_then(
-        self, handler: object, connection: Connection, command: Command, header: SendHeader
-    ) -> Response | None:
-        """Create the topic as its template says, or wait for whoever does, then send."""
-        topic = header.topic
-        waiting = self._creating.get(topic)
+    def _create_then(
+        self, handler: SendHandler, connection: Connection, command: Command, header: SendHeader
+    ) -> Outcome:
+        """Have the topic created as its template says, then send; what comes meanwhile waits and is sent in its order."""
+        waiting = self._creating.get(header.topic)
         if waiting is None:
-            if self._topics.get(topic) is None:
-                await self._create(header)
-        else:
-            await asyncio.shield(waiting)
-            if self._topics.get(topic) is None:
-                raise _topic_missing(topic)
-        outcome = handler(connection, command, header)  # type: ignore[operator]
-        return outcome if outcome is None or isinstance(outcome, Response) else await outcome
+            self._creating[header.topic] = []
+            return self._create_and_send(handler, connection, command, header)
+        if len(waiting) >= WAITING_SENDS_MAX:
+            raise RemotingError(
+                ResponseCode.SYSTEM_BUSY,
+                f"[OVERLOAD]system busy: {len(waiting)} sends wait for topic {header.topic} to be created",
+            )
+        waiting.append((handler, connection, command, header))
+        return None
+
+    async def _create_and_send(
+        self, handler: SendHandler, connection: Connection, command: Command, header: SendHeader
+    ) -> Response | None:
+        problem: RemotingError | None = None
+        try:
+            await self._create(header)
+        except RemotingError as error:
+            problem = error
+        waiting = self._creating.pop(header.topic)
+        # Not one await from here: a send that is read meanwhile must not overtake those that waited.
+        try:
+            if problem is not None:
+                raise problem
+            outcome = handler(connection, command, header)
+        finally:
+            for waiter in waiting:
+                _resume(*waiter, problem)
+        return await _settled(outcome)
 
     async def _create(self, header: SendHeader) -> None:
         topic = header.topic
+        if self._topics.get(topic) is not None:
+            return
         if names.is_retry_topic(topic):
             config: TopicConfig | None = TopicConfig(topic_name=topic, read_queue_nums=1, write_queue_nums=1)
         else:
@@ -355,20 +378,15 @@ class SendProcessor:
             )
         if config is None:
             raise _topic_missing(topic)
-        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._creating[topic] = done
         try:
             await self._topics.update(config)
-            self._statistics.auto_created_topic_count += 1
         except TopicLimitReached as error:
             raise RemotingError(ResponseCode.SYSTEM_ERROR, str(error)) from error
         except OSError as error:
             raise RemotingError(
                 ResponseCode.SYSTEM_ERROR, f"topic {topic} cannot be written to disk: {error}"
             ) from error
-        finally:
-            del self._creating[topic]
-            done.set_result(None)
+        self._statistics.auto_created_topic_count += 1
 
     def _send_special(self, command: Command, header: SendHeader, queue_id: int) -> Placement | str:
         """Rewrite what is not a plain send; the name of a topic instead when that must exist first. Raises RemotingError."""
@@ -434,8 +452,40 @@ class SendProcessor:
             await self._topics.ensure(topic, DLQ_QUEUE_NUMS)
         except (OSError, TopicLimitReached) as error:
             raise RemotingError(ResponseCode.SYSTEM_ERROR, f"topic {topic} cannot be created: {error}") from error
-        outcome = self.send(connection, command, header)
-        return outcome if outcome is None or isinstance(outcome, Response) else await outcome
+        return await _settled(self.send(connection, command, header))
+
+
+async def _settled(outcome: Outcome) -> Response | None:
+    """The outcome of a send that was tried again, in the form that a coroutine may return."""
+    if isinstance(outcome, bytes):
+        return Response(0, outcome)
+    return outcome if outcome is None or isinstance(outcome, Response) else await outcome
+
+
+def _resume(
+    handler: SendHandler,
+    connection: Connection,
+    command: Command,
+    header: SendHeader,
+    problem: RemotingError | None,
+) -> None:
+    """Answer a send that waited for its topic."""
+    try:
+        if problem is not None:
+            raise problem
+        outcome = handler(connection, command, header)
+    except RemotingError as error:
+        outcome = Response(error.code, remark=error.remark)
+    if isinstance(outcome, bytes):
+        outcome = Response(0, outcome)
+    if isinstance(outcome, Response):
+        connection.respond(command, outcome)
+    elif isinstance(outcome, CoroutineType):
+        # The topic is gone again already.
+        outcome.close()
+        connection.respond(
+            command, Response(ResponseCode.SYSTEM_BUSY, remark="[OVERLOAD]system busy: topic was removed")
+        )
 
 
 def _answer_durable(connection: Connection, command: Command, ext: bytes, status: PutStatus) -> None:

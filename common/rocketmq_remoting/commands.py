@@ -155,6 +155,8 @@ def encode_request(
 
 
 _RESPONSE_TAIL: Final = b',"serializeTypeCurrentRPC":"JSON","version":%d}' % versions.CURRENT
+# A successful answer without remark and body, to be filled with (extension fields, opaque).
+PLAIN_ANSWER: Final = b'{"code":0,"extFields":%b,"flag":1,"language":"PYTHON","opaque":%d' + _RESPONSE_TAIL
 
 
 def encode_response(opaque: int, response: Response) -> list[Buffer]:

@@ -18,6 +18,7 @@ from rocketmq_common.message_ids import pack_host
 from rocketmq_common.tasks import TaskRegistry
 from rocketmq_remoting.codes import ResponseCode
 from rocketmq_remoting.commands import (
+    PLAIN_ANSWER,
     Buffer,
     Command,
     Header,
@@ -33,7 +34,7 @@ from rocketmq_remoting.errors import (
     RemotingOverloaded,
     RemotingTimeout,
 )
-from rocketmq_remoting.frames import FrameReader
+from rocketmq_remoting.frames import FrameReader, pack_frame_head
 from rocketmq_remoting.limits import Limits
 
 logger = logging.getLogger(__name__)
@@ -42,7 +43,9 @@ _UNKNOWN_HOST = b"\0\0\0\0\0\0\0\0"
 JOIN_MAX = 128 * 1024  # bytes; larger answers are handed over in pieces instead of copied together
 OPAQUE_MASK = 0x7FFFFFFF
 
-Handler = Callable[["Connection", Command, Any], "Response | Awaitable[Response | None] | None"]
+# Ready JSON bytes are the shortest answer: success with these extension fields, no remark, no body.
+Outcome = Response | bytes | Awaitable[Response | None] | None
+Handler = Callable[["Connection", Command, Any], Outcome]
 
 
 class Route(NamedTuple):
@@ -79,13 +82,13 @@ class Endpoint:
         self.on_disconnect: list[Callable[[Connection], None]] = []
         self.is_draining = False
 
-    def count(self, code: int, response_code: int, elapsed: float, held: bool) -> None:
-        """Note one answered request; ``held`` marks those answered after their read (long polls, group commits)."""
+    def count(self, code: int, response_code: int, elapsed: float, held: bool, times: int = 1) -> None:
+        """Note ``times`` requests answered after ``elapsed`` seconds; ``held``: after their read (long polls, group commits)."""
         key = (code, response_code, held)
         buckets = self.latencies.get(key)
         if buckets is None:
             buckets = self.latencies[key] = LatencyBuckets()
-        buckets.add(elapsed * 1000)
+        buckets.add(elapsed * 1000, times)
 
 
 LATENCY_BOUNDS_MS = (1, 3, 5, 7, 10, 100, 1000, 2000, 3000)
@@ -100,17 +103,17 @@ class LatencyBuckets:
         self.counts = [0] * (len(LATENCY_BOUNDS_MS) + 1)
         self.sum_ms = 0.0
 
-    def add(self, ms: float) -> None:
-        """Count one value."""
-        self.sum_ms += ms
+    def add(self, ms: float, times: int = 1) -> None:
+        """Count one value ``times`` times."""
+        self.sum_ms += ms * times
         if ms <= 1:
-            self.counts[0] += 1
+            self.counts[0] += times
             return
         for index, bound in enumerate(LATENCY_BOUNDS_MS):
             if ms <= bound:
-                self.counts[index] += 1
+                self.counts[index] += times
                 return
-        self.counts[-1] += 1
+        self.counts[-1] += times
 
 
 class Connection(asyncio.Protocol):
@@ -305,21 +308,56 @@ class Connection(asyncio.Protocol):
     # -- inside ------------------------------------------------------------------------------------------------------
 
     def _take(self, frames: Iterator[Any], now: float) -> None:
-        """Dispatch frames until they end or a bound is reached; the rest then waits in ``_backlog``."""
-        limits = self.endpoint.limits
+        """Dispatch frames until they end or a bound is reached; the rest then waits in ``_backlog``.
+
+        The loop body is the hot path of a server: plain answers are encoded here, and counted once per run of equal requests, with
+        the time until all of them leave together.
+        """
+        endpoint = self.endpoint
+        limits = endpoint.limits
+        in_flight_max, out_size_max = limits.in_flight_max, limits.write_buffer_high
+        routes, check = self._routes, endpoint.check
+        counted_code = counted = 0
         self._is_batching = True
         self._backlog = None
         try:
             for frame in frames:
                 command = decode_command(frame)
                 command.received = now
-                if command.flag & 1:
+                flag = command.flag
+                if flag & 1:
                     self._take_response(command)
                     continue
-                self._dispatch(command)
-                if self._out_size > limits.write_buffer_high:
+                code = command.code
+                route = routes.get(code)
+                if route is None or check is not None:
+                    self._dispatch(command)
+                else:
+                    header_type = route.header
+                    try:
+                        outcome = route.handle(
+                            self, command, None if header_type is None else command.header(header_type)
+                        )
+                    except RemotingError as error:
+                        outcome = Response(error.code, remark=error.remark)
+                    except Exception as error:  # noqa: BLE001 - one request's bug must not cost the others
+                        outcome = _bug(command, error)
+                    if type(outcome) is bytes:
+                        if code != counted_code:
+                            if counted:
+                                endpoint.count(counted_code, 0, monotonic() - now, False, counted)
+                            counted_code, counted = code, 0
+                        counted += 1
+                        if not flag & 2:
+                            header = PLAIN_ANSWER % (outcome, command.opaque)
+                            size = len(header)
+                            self._out += (pack_frame_head(4 + size, size), header)
+                            self._out_size += 8 + size
+                    else:
+                        self._conclude(command, outcome)
+                if self._out_size > out_size_max:
                     self._flush()
-                if self._in_flight >= limits.in_flight_max or self._is_paused_by_peer:
+                if self._in_flight >= in_flight_max or self._is_paused_by_peer:
                     self._backlog = frames
                     break
         except FrameError as error:
@@ -328,6 +366,8 @@ class Connection(asyncio.Protocol):
         finally:
             self._is_batching = False
         self._flush()
+        if counted:
+            endpoint.count(counted_code, 0, monotonic() - now, False, counted)
         if self._backlog is not None or self._is_reading_paused:
             self._update_reading()
 
@@ -352,16 +392,20 @@ class Connection(asyncio.Protocol):
         except Exception as error:  # noqa: BLE001 - one request's bug must not cost the connection its other requests
             self._answer(command, _bug(command, error), held=False)
             return
+        self._conclude(command, outcome)
+
+    def _conclude(self, command: Command, outcome: Outcome) -> None:
+        """Answer now, or note that an answer is owed."""
         if type(outcome) is Response:
             self._answer(command, outcome, held=False)
             return
-        if outcome is None:
-            if not command.flag & 2:
-                self._in_flight += 1
+        if type(outcome) is bytes:
+            self._answer(command, Response(0, outcome), held=False)
             return
         if not command.flag & 2:
             self._in_flight += 1
-        self._start(command, outcome)  # type: ignore[arg-type]
+        if outcome is not None:
+            self._start(command, outcome)  # type: ignore[arg-type]
 
     def _start(self, command: Command, outcome: Awaitable[Response | None]) -> None:
         async def finish() -> None:
@@ -385,7 +429,7 @@ class Connection(asyncio.Protocol):
             self.respond(command, Response(ResponseCode.SYSTEM_BUSY, remark=f"[OVERLOAD]system busy: {error}"))
 
     def _answer(self, command: Command, response: Response, *, held: bool) -> None:
-        self.endpoint.count(command.code, response.code, monotonic() - command.received, held)
+        self.endpoint.count(command.code, response.code, monotonic() - command.received, held, 1)
         if command.flag & 2 or self.is_closed:
             return
         buffers = encode_response(command.opaque, response)
