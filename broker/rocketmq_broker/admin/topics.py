@@ -73,7 +73,7 @@ class TopicAdministration:
             topic_sys_flag=header.topic_sys_flag or 0,
             order=header.order,
         )
-        config.attributes = self._attributes(config.topic_name, attributes.parse(header.attributes))
+        config.attributes = self._attributes(config.topic_name, header.attributes)
         await self._apply([config], connection)
         return Response()
 
@@ -171,10 +171,11 @@ class TopicAdministration:
                 f"topic {topic}: topicFilterType={config.topic_filter_type}: write {FILTER_SINGLE_TAG} or {FILTER_MULTI_TAG}"
             )
 
-    def _attributes(self, topic: str, wanted: Mapping[str, str]) -> dict[str, str]:
+    def _attributes(self, topic: str, wanted: Mapping[str, str] | str | None) -> dict[str, str]:
         known = self._topics.get(topic)
         try:
-            return attributes.altered(ATTRIBUTES, None if known is None else known.attributes, wanted)
+            signed = wanted if isinstance(wanted, Mapping) else attributes.parse(wanted)
+            return attributes.altered(ATTRIBUTES, None if known is None else known.attributes, signed)
         except attributes.AttributeProblem as error:
             raise invalid(f"topic {topic}: {error}") from error
 
