@@ -58,6 +58,23 @@ class ConsumerOffsets:
             topic, _, group = key.partition(SEPARATOR)
             self.offsets[group, topic] = offsets
 
+    def merge(self, raw: dict[str, Any]) -> None:
+        """Take the offsets that this broker's master has; what it lacks is kept, as in Apache.
+
+        ``raw`` is the parsed answer to GET_ALL_CONSUMER_OFFSET. Raises msgspec.ValidationError; nothing is changed then.
+        """
+        version = msgspec.convert(raw.get("dataVersion") or {}, DataVersion, strict=False)
+        table = msgspec.convert(raw.get("offsetTable") or {}, dict[str, dict[int, int]], strict=False)
+        is_new = version != self.data_version
+        for key, offsets in table.items():
+            topic, _, group = key.partition(SEPARATOR)
+            if self.offsets.get((group, topic)) != offsets:
+                self.offsets[group, topic] = offsets
+                is_new = True
+        if is_new:
+            self.data_version = version
+            self._table.touch()
+
     def clamp(self, bounds: Callable[[str, int], tuple[int, int]]) -> int:
         """Move offsets beyond the end of their queue back to it; return how many there were.
 

@@ -95,6 +95,24 @@ class DelaySchedule:
             raise TableError(f"{self._table.path}: {error}: repair the file, or restore its .bak") from error
         self._snapshot = dict(self._loaded)
 
+    def adopt(self, raw: dict[str, Any]) -> None:
+        """Take the progress of this broker's master; only while nothing is delivered here.
+
+        ``raw`` is the parsed answer to GET_ALL_DELAY_OFFSET. Raises msgspec.ValidationError; nothing is changed then.
+        """
+        version = msgspec.convert(raw.get("dataVersion") or {}, DataVersion, strict=False)
+        offsets = msgspec.convert(raw.get("offsetTable") or {}, dict[int, int], strict=False)
+        if self._is_running or (offsets == self._loaded and version == self.data_version):
+            return
+        self.data_version = version
+        self._loaded = offsets
+        self._snapshot = dict(offsets)
+        self._table.touch()
+
+    async def save_adopted(self) -> None:
+        """Write what was adopted since the last time. Raises OSError."""
+        await self._table.save_if_dirty()
+
     def start(self) -> None:
         """Deliver what is due and wait for the rest."""
         self._is_running = True

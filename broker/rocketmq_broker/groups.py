@@ -46,14 +46,8 @@ class GroupTable:
         raw = load_table(self._files, self._table.path)
         self._unknown_top = {key: value for key, value in raw.items() if key not in _KNOWN_TOP}
         try:
-            self.data_version = msgspec.convert(raw.get("dataVersion") or {}, DataVersion, strict=False)
-            self.forbidden = msgspec.convert(raw.get("forbiddenTable") or {}, dict[str, dict[str, int]], strict=False)
-            for group, fields in (raw.get("subscriptionGroupTable") or {}).items():
-                self.configs[group] = group_config_from(fields, group)
-                unknown = {key: value for key, value in fields.items() if key not in _KNOWN_FIELDS}
-                if unknown:
-                    self._unknown[group] = unknown
-        except (msgspec.ValidationError, AttributeError, TypeError) as error:
+            self.data_version, self.configs, self.forbidden, self._unknown = _parse(raw)
+        except msgspec.ValidationError as error:
             raise TableError(f"{self._table.path}: {error}: repair the file, or restore its .bak") from error
         for group in sorted(names.SYSTEM_GROUPS):
             if group not in self.configs:
@@ -113,6 +107,24 @@ class GroupTable:
         await self._table.save()
         return True
 
+    def adopt(self, raw: dict[str, Any]) -> bool:
+        """Take the table of this broker's master in place of the own one, if its version differs; whether it did.
+
+        ``raw`` is the parsed answer to GET_ALL_SUBSCRIPTIONGROUP_CONFIG. Raises msgspec.ValidationError; nothing is changed then.
+        """
+        version, configs, forbidden, unknown = _parse(raw)
+        if version == self.data_version:
+            return False
+        kept = {group: config for group, config in self.configs.items() if group in names.SYSTEM_GROUPS}
+        gone = [group for group in self.configs if group not in configs and group not in kept]
+        self.configs, self.forbidden, self._unknown = {**kept, **configs}, forbidden, unknown
+        self.data_version = version
+        for group in gone:
+            for callback in self.on_delete:
+                callback(group)
+        self._table.touch()
+        return True
+
     def is_forbidden(self, group: str, topic: str, index: int = FORBIDDEN_CONSUME_INDEX) -> bool:
         """Whether bit ``index`` of the group's mask for ``topic`` is set."""
         if not self.forbidden:
@@ -162,3 +174,23 @@ class GroupTable:
 
     def _changed(self) -> None:
         self.data_version = self.data_version.next(self._clock.now_ms())
+
+
+_Parsed = tuple[DataVersion, dict[str, SubscriptionGroupConfig], dict[str, dict[str, int]], dict[str, dict[str, Any]]]
+
+
+def _parse(raw: dict[str, Any]) -> _Parsed:
+    """Version, groups, forbidden masks, and per group the fields that this version does not know. Raises ValidationError."""
+    configs: dict[str, SubscriptionGroupConfig] = {}
+    unknown: dict[str, dict[str, Any]] = {}
+    try:
+        version = msgspec.convert(raw.get("dataVersion") or {}, DataVersion, strict=False)
+        forbidden = msgspec.convert(raw.get("forbiddenTable") or {}, dict[str, dict[str, int]], strict=False)
+        for group, fields in (raw.get("subscriptionGroupTable") or {}).items():
+            configs[group] = group_config_from(fields, group)
+            foreign = {key: value for key, value in fields.items() if key not in _KNOWN_FIELDS}
+            if foreign:
+                unknown[group] = foreign
+    except (AttributeError, TypeError) as error:
+        raise msgspec.ValidationError(f"the table of groups has another shape: {error}") from error
+    return version, configs, forbidden, unknown

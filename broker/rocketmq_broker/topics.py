@@ -70,13 +70,8 @@ class TopicTable:
         raw = load_table(self._files, self._table.path)
         self._unknown_top = {key: value for key, value in raw.items() if key not in _KNOWN_TOP}
         try:
-            self.data_version = msgspec.convert(raw.get("dataVersion") or {}, DataVersion, strict=False)
-            for topic, fields in (raw.get("topicConfigTable") or {}).items():
-                self.configs[topic] = topic_config_from(fields, topic)
-                unknown = {key: value for key, value in fields.items() if key not in _KNOWN_FIELDS}
-                if unknown:
-                    self._unknown[topic] = unknown
-        except (msgspec.ValidationError, AttributeError, TypeError) as error:
+            self.data_version, self.configs, self._unknown = _parse(raw)
+        except msgspec.ValidationError as error:
             raise TableError(f"{self._table.path}: {error}: repair the file, or restore its .bak") from error
         self._add_system_topics()
 
@@ -161,6 +156,25 @@ class TopicTable:
             await self.update(config)
         return config
 
+    def adopt(self, raw: dict[str, Any]) -> bool:
+        """Take the table of this broker's master in place of the own one, if its version differs; whether it did.
+
+        Topics that the master lacks are gone, except the broker's own; their messages stay until they are deleted as such.
+        ``raw`` is the parsed answer to GET_ALL_TOPIC_CONFIG. Raises msgspec.ValidationError; nothing is changed then.
+        """
+        version, configs, unknown = _parse(raw)
+        if version == self.data_version:
+            return False
+        kept = {topic: config for topic, config in self.configs.items() if topic in self.system_topics}
+        configs = {**kept, **configs}
+        before = self.configs
+        self.configs, self._unknown = configs, unknown
+        changed = {topic for topic in before.keys() | configs.keys() if before.get(topic) != configs.get(topic)}
+        self._changed(changed)
+        self.data_version = version
+        self._table.touch()
+        return True
+
     def apply_order_topics(self, order_topics: Iterable[str]) -> None:
         """Mark exactly these topics as ordered, as the name server's answer to a registration says."""
         wanted = set(order_topics)
@@ -232,3 +246,19 @@ class TopicTable:
         if not settings.auto_create_topic_enable and self.configs.pop(names.DEFAULT_TOPIC, None) is not None:
             self._changed((names.DEFAULT_TOPIC,))
             self._table.touch()
+
+
+def _parse(raw: dict[str, Any]) -> tuple[DataVersion, dict[str, TopicConfig], dict[str, dict[str, Any]]]:
+    """Version, configurations, and per topic the fields that this version does not know. Raises msgspec.ValidationError."""
+    configs: dict[str, TopicConfig] = {}
+    unknown: dict[str, dict[str, Any]] = {}
+    try:
+        version = msgspec.convert(raw.get("dataVersion") or {}, DataVersion, strict=False)
+        for topic, fields in (raw.get("topicConfigTable") or {}).items():
+            configs[topic] = topic_config_from(fields, topic)
+            foreign = {key: value for key, value in fields.items() if key not in _KNOWN_FIELDS}
+            if foreign:
+                unknown[topic] = foreign
+    except (AttributeError, TypeError) as error:
+        raise msgspec.ValidationError(f"the table of topics has another shape: {error}") from error
+    return version, configs, unknown
