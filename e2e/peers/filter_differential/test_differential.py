@@ -9,6 +9,7 @@ import pytest
 from e2e.conftest import tools
 from e2e.peers.filter_differential.comparison import REFUSED, Report, ask_apache, compare
 from e2e.peers.filter_differential.generation import Question, questions
+from rocketmq_broker.filters.tests.test_expressions import PROPERTIES, VERDICTS
 
 PAIRS = int(os.environ.get("ROCKETMQ_FILTER_PAIRS") or 20_000)
 SEED = int(os.environ.get("ROCKETMQ_FILTER_SEED") or 92)
@@ -52,3 +53,11 @@ def test_a_wrong_verdict_is_found(asked: list[Question], answers: list[dict[str,
     wrong = {"verdicts": answers[index]["verdicts"].replace("T", "F", 1)}
     assert len(compare([asked[index]], [wrong]).unexplained) == 1
     assert not compare([asked[index]], [answers[index]]).unexplained
+
+
+def test_the_table_of_verdicts_in_the_unit_tests_holds_in_apaches_classes() -> None:
+    with tools():
+        answers = ask_apache([Question(text, [PROPERTIES]) for text, _ in VERDICTS])
+    letters = {True: "T", False: "F", None: "N"}
+    expected = {text: letters.get(verdict, "E") for text, verdict in VERDICTS}  # type: ignore[call-overload]
+    assert {text: answer.get("verdicts", REFUSED) for (text, _), answer in zip(VERDICTS, answers, strict=True)} == expected
