@@ -15,7 +15,7 @@ import yaml
 from rocketmq_operator.crd import API_VERSION, GROUP, KIND, VERSION, cluster_schema
 from rocketmq_operator.model import RocketMQCluster, cluster_from_object
 from rocketmq_operator.rules import broken_rules
-from rocketmq_operator.structural import quote, unknown_fields, violations, with_defaults
+from rocketmq_operator.structural import is_blocking, quote, unknown_fields, violations, with_defaults
 
 DOCUMENT_SIZE_MAX = 1536 * 1024  # bytes; what etcd accepts for one object
 DOCUMENT_COUNT_MAX = 100
@@ -96,9 +96,9 @@ def validate_object(document: Any, old: dict[str, Any] | None = None) -> Documen
         raise InvalidDocuments([_refusal(document, metadata_problems)])
     defaulted: dict[str, Any] = with_defaults(document, cluster_schema())
     problems = list(violations(defaulted, cluster_schema()))
-    if problems:
+    if any(map(is_blocking, problems)):
         raise InvalidDocuments([_refusal(document, [*problems, _RULES_SKIPPED])])
-    problems = list(broken_rules(defaulted, old))
+    problems += broken_rules(defaulted, old)
     if problems:
         raise InvalidDocuments([_refusal(document, problems)])
     return Document(defaulted, cluster_from_object(defaulted))

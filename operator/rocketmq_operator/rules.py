@@ -133,9 +133,13 @@ def broken_rules(document: dict[str, Any], old: dict[str, Any] | None = None) ->
         old_value = None if old is None else _value_at(old, rule.path)
         if value is None or (rule.transition and old_value is None):
             continue
-        if not rule.holds(value, old_value):
+        try:
+            problem = "" if rule.holds(value, old_value) else rule.message
+        except ValueError as error:  # a quantity that is none, which the schema complains about as well
+            problem = f"{error} evaluating rule: {rule.message}"
+        if problem:
             # The API server names the type where CEL rules are broken, not the value, which may be large.
-            yield f'{".".join(rule.path) or "<nil>"}: Invalid value: "{schema_at(rule.path)["type"]}": {rule.message}'
+            yield f'{".".join(rule.path) or "<nil>"}: Invalid value: "{schema_at(rule.path)["type"]}": {problem}'
 
 
 def _value_at(document: Any, path: tuple[str, ...]) -> Any:

@@ -44,6 +44,8 @@ VALIDATION_KEYWORDS = {
     "x-kubernetes-int-or-string",
 }
 
+_WRONG_TYPE = " in body must be of type "
+
 
 def unknown_fields(value: Any, schema: Schema, path: str = "") -> Iterator[str]:
     """Paths of fields that the schema does not have, in document order."""
@@ -117,6 +119,12 @@ def violations(value: Any, schema: Schema, path: str = "") -> Iterator[str]:
             yield from violations(item, schema.get("items", {}), f"{path}[{index}]")
 
 
+def is_blocking(violation: str) -> bool:
+    """Whether the API server leaves the CEL rules unchecked because of it: they could not be evaluated safely."""
+    kind = violation.partition(": ")[2]
+    return kind.startswith(("Required value", "Unsupported value", "Too long", "Too many")) or _WRONG_TYPE in kind
+
+
 def _text_violations(value: str, schema: Schema, path: str) -> Iterator[str]:
     if len(value) > schema.get("maxLength", len(value)):
         yield f"{path}: Too long: may not be more than {schema['maxLength']} bytes"
@@ -176,7 +184,7 @@ def _has_type(value: Any, wanted: str) -> bool:
 
 def _wrong_type(path: str, value: Any, wanted: str) -> str:
     actual = quote(type_name(value))
-    return f"{path}: Invalid value: {actual}: {path} in body must be of type {wanted}: {actual}"
+    return f"{path}: Invalid value: {actual}: {path}{_WRONG_TYPE}{wanted}: {actual}"
 
 
 def _invalid(path: str, value: Any, detail: str) -> str:

@@ -116,7 +116,7 @@ def test_unknown_field_in_a_list_item_has_its_index() -> None:
     ],
 )
 def test_schema_violation_has_the_words_of_the_api_server(change: dict[str, Any], message: str) -> None:
-    assert f"\n* {message}\n" in refusal(document(**change))
+    assert message in refusal(document(**change))
 
 
 @pytest.mark.parametrize(
