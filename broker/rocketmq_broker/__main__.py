@@ -88,7 +88,7 @@ def _load(arguments: argparse.Namespace) -> LoadedSettings:
 
 def _listing(loaded: LoadedSettings, *, important: bool) -> str:
     values: dict[str, object] = {}
-    for struct in (loaded.broker, loaded.store):
+    for struct in (loaded.broker, loaded.store, loaded.replication):
         for key, attribute in wire_names(type(struct)).items():
             value = getattr(struct, attribute)
             if not important or key in IMPORTANT_KEYS:

@@ -20,6 +20,8 @@ from rocketmq_broker.clients.producers import Producers
 from rocketmq_broker.consumer_offsets import ConsumerOffsets
 from rocketmq_broker.delay import DelaySchedule
 from rocketmq_broker.groups import GroupTable
+from rocketmq_broker.ha.metadata import MetadataSync
+from rocketmq_broker.ha.replication import Replication
 from rocketmq_broker.held_pulls import RECHECK_MS
 from rocketmq_broker.identity import Identity, resolve_identity
 from rocketmq_broker.observation import Observation
@@ -30,7 +32,7 @@ from rocketmq_broker.registration import Registration
 from rocketmq_broker.send import SendProcessor
 from rocketmq_broker.send_back import SendBackProcessor
 from rocketmq_broker.services import EXPIRY_SCAN_MS, ClientExpiry, IndexBuilder, Retention, forgiving
-from rocketmq_broker.settings import HTTP_PORT, LISTEN_PORT, LoadedSettings
+from rocketmq_broker.settings import HTTP_PORT, LISTEN_PORT, BrokerRole, LoadedSettings
 from rocketmq_broker.statistics import BrokerStatistics
 from rocketmq_broker.topics import TopicTable
 from rocketmq_common.clock import Clock, SystemClock
@@ -113,13 +115,24 @@ class Broker:
             self.io,
             delay_levels_ms=delay_levels_ms,
         )
+        self.replication = Replication(
+            settings, loaded.replication, self.identity, self.store,
+            MetadataSync(
+                self.client, self.topics, self.groups, self.offsets, self.delay, self.clock,
+                on_topics=self.registration.notify_changed,
+            ),
+            self.client, self.clock, self.tasks,
+        )  # fmt: skip
+        self.registration.on_master = self.replication.set_master
         self.sending = SendProcessor(
             settings, self.identity, self.store, self.topics, self.groups, self.locks, self.statistics, self.clock,
+            self.replication.promise,
             delay_level_max=len(delay_levels_ms),
         )  # fmt: skip
         self.pulling = PullProcessor(
             settings, self.store, self.topics, self.groups, self.consumers, self.offsets, self.statistics
         )
+        self.pulling.is_master_reachable = lambda: self.replication.is_master_reachable
         self.retention = Retention(self.store, self.clock)
         self.observation = Observation(
             loaded, self.identity, self.topics, self.groups, self.offsets, self.consumers, self.producers, self.store,
@@ -152,12 +165,13 @@ class Broker:
             self.sending,
             self.pulling,
             SendBackProcessor(
-                settings, self.store, self.topics, self.groups, self.statistics,
+                settings, self.store, self.topics, self.groups, self.statistics, self.replication.promise,
                 delay_level_max=len(self.store_settings.delay_level_ms()),
             ),
             OffsetProcessor(settings, self.store, self.topics, self.groups, self.offsets),
             QueryProcessor(settings, self.store),
             ClientProcessor(settings, self.topics, self.groups, self.consumers, self.producers, self.locks),
+            self.replication,
             self.observation,
         )  # fmt: skip
         return [route for processor in processors for route in processor.routes()]
@@ -167,7 +181,7 @@ class Broker:
 
         Raises StoreError, TableError, OSError (a port is taken): nothing is left running then.
         """
-        loop = asyncio.get_running_loop()
+        loop, settings = asyncio.get_running_loop(), self.settings
         try:
             await self._start_web()
             self.recovery = await loop.run_in_executor(self.io, self._open_store)
@@ -175,7 +189,9 @@ class Broker:
             self.offsets.clamp(self._queue_bounds)
             await self._save_tables()
             await self.offsets.save_if_dirty()
-            self.delay.start()
+            if settings.broker_role is not BrokerRole.SLAVE:
+                # A slave's master delivers; the copies come with its log.
+                self.delay.start()
             await self._listen([*self.routes(), *extra_routes])
             self._start_services()
             await self.registration.start()
@@ -211,7 +227,14 @@ class Broker:
         await _start(self.server, settings.bind_address, listen_port, "listenPort")
         await _start(self.vip_server, settings.bind_address, vip_port, "listenPort - 2")
         port = self.server.port
-        self._bind(port, self.vip_server.port, port + 1 if ha_port is None else ha_port)
+        if ha_port is None:
+            # With a port that the system chose, nobody knows whether the next one is free.
+            ha_port = port + 1 if listen_port else 0
+        try:
+            ha_port = await self.replication.start(ha_port)
+        except OSError as error:
+            raise _listen_error(settings.bind_address, ha_port, "haListenPort", error) from error
+        self._bind(port, self.vip_server.port, ha_port)
 
     async def _start_web(self) -> None:
         settings = self.settings
@@ -245,6 +268,7 @@ class Broker:
                 await server.stop(0)
         await self.registration.stop(timeout_ms=0)
         self.delay.stop()
+        await self.replication.stop()
         await self.observation.stop()
         await self.tasks.stop()
         await self.client.close()

@@ -22,9 +22,7 @@ KEYS_WITHOUT_EFFECT: Final = frozenset(
     flushConsumeQueueThoroughInterval wakeFlushWhenPutMessage wakeCommitWhenPutMessage
     useReentrantLockWhenPutMessage topicQueueLockNum osPageCacheBusyTimeOutMills warmMapedFileEnable
     travelCqFileNumWhenGetMessage deleteCommitLogFilesInterval deleteConsumeQueueFilesInterval
-    destroyMapedFileIntervalForcibly redeleteHangedFileInterval haSendHeartbeatInterval haHousekeepingInterval
-    haTransferBatchSize haMaxGapNotInSync haSlaveFallbehindMax slaveTimeout totalReplicas inSyncReplicas
-    minInSyncReplicas allAckInSyncStateSet enableAutoInSyncReplicas haMasterAddress timerPrecisionMs
+    destroyMapedFileIntervalForcibly redeleteHangedFileInterval haSlaveFallbehindMax allAckInSyncStateSet timerPrecisionMs
     timerRollWindowSlot timerMaxDelaySec timerFlushIntervalMs messageIndexSafe enableScheduleAsyncDeliver
     transactionTimeOut transactionCheckMax transactionCheckInterval transactionOpMsgMaxSize
     transactionOpBatchInterval enableBroadcastOffsetStore storeReplyMessageEnable metricsExporterType

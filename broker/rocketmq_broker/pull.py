@@ -6,6 +6,7 @@ the codes are Apache's (PullMessageProcessor); the offset that an answer names i
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import lru_cache
 from typing import Final
 
@@ -84,6 +85,8 @@ class PullProcessor:
         self._offsets = offsets
         self._statistics = statistics
         self._is_stopping = False
+        # At a slave: whether its master serves, so that consumers belong there.
+        self.is_master_reachable: Callable[[], bool] = lambda: False
         self.held = HeldPulls(store, self._answer_held, self._give_up)
         self.drop = self.held.drop
 
@@ -110,6 +113,8 @@ class PullProcessor:
             offsets.commit(header.consumer_group, header.topic, header.queue_id, header.commit_offset)
         if result.status is GetStatus.FOUND:
             return self._found(header, result, group_config)
+        if self._settings.broker_id != MASTER_ID and not result.is_cold and self.is_master_reachable():
+            return _to_master(result)
         if (
             sys_flag & PULL_SUSPEND
             and result.status is not GetStatus.OFFSET_FOUND_NULL
@@ -140,6 +145,12 @@ class PullProcessor:
         settings = self._settings
         if not permissions.is_readable(settings.broker_permission):
             return _forbidden(FORBIDDEN_BROKER, f"the broker[{settings.broker_name}] pulling message is forbidden")
+        if settings.broker_id != MASTER_ID and not settings.slave_read_enable and self.is_master_reachable():
+            raise RemotingError(
+                ResponseCode.SYSTEM_BUSY,
+                "[REJECTREQUEST]system busy, start flow control for a while: this slave serves reads only while its master "
+                "cannot be reached (slaveReadEnable=false)",
+            )
         if command.code == RequestCode.LITE_PULL_MESSAGE and not settings.lite_pull_message_enable:
             raise RemotingError(
                 ResponseCode.NO_PERMISSION, f"the broker[{settings.broker_name}] for lite pull consumer is forbidden"
@@ -223,6 +234,8 @@ class PullProcessor:
         broker_id = MASTER_ID
         if self._settings.slave_read_enable:
             broker_id = group.which_broker_when_consume_slowly if result.is_cold else group.broker_id
+        if self._settings.broker_id != MASTER_ID and not result.is_cold and self.is_master_reachable():
+            broker_id = MASTER_ID
         buffers = result.buffers
         return Response(
             0,
@@ -281,6 +294,16 @@ def _code(result: GetResult, offset: int) -> int:
     if offset == 0 and result.status in _EMPTY:
         return _NOT_FOUND
     return _CODES[result.status]
+
+
+def _to_master(result: GetResult) -> Response:
+    """A slave that has kept up has nothing: ask the master, which may have more."""
+    return Response(
+        _RETRY,
+        b'{"suggestWhichBrokerId":"0","nextBeginOffset":"%d","minOffset":"%d","maxOffset":"%d"}'
+        % (result.next_offset, result.min_offset, result.max_offset),
+        _NAMES[result.status],
+    )
 
 
 def _forbidden(kind: int, remark: str) -> Response:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
+from collections.abc import Callable
 
 import msgspec
 
@@ -57,7 +58,7 @@ class NameServerState(msgspec.Struct):
 
 
 class Registration:
-    """See the module. ``states`` is keyed by resolved address; the master's addresses are what slaves are told."""
+    """See the module. ``states`` is keyed by resolved address."""
 
     def __init__(
         self,
@@ -82,8 +83,8 @@ class Registration:
         self._running: dict[str, asyncio.Task[None]] = {}
         self.states: dict[str, NameServerState] = {}
         self.problem = "not registered yet"
-        self.master_address = ""
-        self.master_ha_address = ""
+        # Called at a slave with (HA address, address) of its master, as each name server answers.
+        self.on_master: Callable[[str, str], None] | None = None
 
     @property
     def is_registered(self) -> bool:
@@ -268,9 +269,8 @@ class Registration:
         if answer.code != ResponseCode.SUCCESS:
             raise RemotingError(answer.code, answer.remark or "")
         header = answer.header(RegisterBrokerResponseHeader)
-        if self._settings.broker_id != 0:
-            self.master_address = header.master_addr or ""
-            self.master_ha_address = header.ha_server_addr or ""
+        if self._settings.broker_id != 0 and self.on_master is not None:
+            self.on_master(header.ha_server_addr or "", header.master_addr or "")
         if answer.body:
             try:
                 table = msgspec.json.decode(answer.body, type=_KvTable)

@@ -19,6 +19,7 @@ import msgspec
 from rocketmq_broker.clients.locks import QueueLocks
 from rocketmq_broker.delay_levels import TIMER_PROPERTIES, Placement, delay_level, schedule
 from rocketmq_broker.groups import GroupTable
+from rocketmq_broker.ha.promises import SendPromise
 from rocketmq_broker.identity import Identity
 from rocketmq_broker.put_answers import RESPONSE_CODES, refusal
 from rocketmq_broker.settings import BrokerRole, BrokerSettings
@@ -93,6 +94,7 @@ class SendProcessor:
         locks: QueueLocks,
         statistics: BrokerStatistics,
         clock: Clock,
+        promise: SendPromise,
         *,
         delay_level_max: int,
     ) -> None:
@@ -100,7 +102,7 @@ class SendProcessor:
         self._identity = identity
         self._store = store
         self._append = store.append
-        self._is_sync = store.settings.is_sync_flush
+        self._promise = promise
         self._topics = topics
         self._groups = groups
         self._locks = locks
@@ -216,8 +218,8 @@ class SendProcessor:
             unique_key.encode() if unique_key.isalnum() else _json_inside(unique_key),
             self._ext_tail,
         )
-        if self._is_sync and "WAIT\x01f" not in text:
-            self._store.when_durable(result.end_offset, partial(_answer_durable, connection, command, ext))
+        if self._promise.is_deferred and "WAIT\x01f" not in text:
+            self._promise.when_kept(result.end_offset, partial(_answer_durable, connection, command, ext))
             return None
         return ext
 
@@ -284,8 +286,8 @@ class SendProcessor:
             result.queue_offset,
             self._ext_tail,
         )
-        if self._is_sync and "WAIT\x01f" not in text:
-            self._store.when_durable(result.end_offset, partial(_answer_durable, connection, command, ext))
+        if self._promise.is_deferred and "WAIT\x01f" not in text:
+            self._promise.when_kept(result.end_offset, partial(_answer_durable, connection, command, ext))
             return None
         return ext
 

@@ -9,6 +9,7 @@ from typing import Final
 
 from rocketmq_broker.delay_levels import Placement, schedule
 from rocketmq_broker.groups import GroupTable
+from rocketmq_broker.ha.promises import SendPromise
 from rocketmq_broker.settings import BrokerSettings
 from rocketmq_broker.statistics import BrokerStatistics
 from rocketmq_broker.topics import TopicLimitReached, TopicTable
@@ -53,6 +54,7 @@ class SendBackProcessor:
         topics: TopicTable,
         groups: GroupTable,
         statistics: BrokerStatistics,
+        promise: SendPromise,
         *,
         delay_level_max: int,
     ) -> None:
@@ -61,6 +63,7 @@ class SendBackProcessor:
         self._topics = topics
         self._groups = groups
         self._statistics = statistics
+        self._promise = promise
         self._delay_level_max = delay_level_max
 
     def routes(self) -> list[Route]:
@@ -127,7 +130,7 @@ class SendBackProcessor:
         else:
             counters.send_back_nums += 1
         # The stored copy asks nobody to wait (WAIT=false), but the consumer forgets the message after this answer.
-        self._store.when_durable(result.end_offset, partial(_answer, connection, command))
+        self._promise.when_kept(result.end_offset, partial(_answer, connection, command))
         return None
 
     def _is_dead(

@@ -16,6 +16,7 @@ from typing import NamedTuple
 import msgspec
 
 from rocketmq_broker.foreign_keys import KEYS_WITHOUT_EFFECT, ONLY_VALUES
+from rocketmq_broker.ha.settings import ReplicationSettings
 from rocketmq_common import permissions
 from rocketmq_common.settings import (
     SettingsError,
@@ -109,6 +110,7 @@ class LoadedSettings(NamedTuple):
 
     broker: BrokerSettings
     store: StoreSettings
+    replication: ReplicationSettings
     file: Path | None
     file_values: dict[str, str]
     unknown: list[str]
@@ -133,7 +135,7 @@ def load_settings(
             raise SettingsError(f"{file}: cannot be read ({error.strerror}): give an existing file with -c") from error
         except UnicodeDecodeError as error:
             raise SettingsError(f"{file}: is not UTF-8 text: convert it") from error
-    overrides = dict(from_environment(environment, BrokerSettings, StoreSettings))
+    overrides = dict(from_environment(environment, BrokerSettings, StoreSettings, ReplicationSettings))
     if "namesrvAddr" not in overrides and environment.get("NAMESRV_ADDR") and not file_values.get("namesrvAddr"):
         overrides["namesrvAddr"] = environment["NAMESRV_ADDR"]
     overrides.update(parse_assignments(list(assignments)))
@@ -145,10 +147,12 @@ def load_settings(
     remaining = {key: values[key] for key in values if key in not_store}
     shared = {key: values[key] for key in values if key in BrokerSettings.__struct_encode_fields__}
     broker, unknown = bind(BrokerSettings, {**remaining, **shared}, source=source)
+    replication, unknown = bind(ReplicationSettings, {key: values[key] for key in unknown}, source=source)
     unknown = [key for key in unknown if not _is_without_effect(key, values[key], store, source)]
     notes = _settle_role(broker, explicit="brokerId" in overrides)
     _check(broker, store, source)
-    return LoadedSettings(broker, store, file, file_values, unknown, notes)
+    replication.check(source)
+    return LoadedSettings(broker, store, replication, file, file_values, unknown, notes)
 
 
 def _is_without_effect(key: str, value: str, store: StoreSettings, source: str) -> bool:

@@ -105,7 +105,7 @@ class ConfigurationAdministration:
     def values(self) -> dict[str, str]:
         """Every key with its value, those of the file that have no effect here included."""
         result = {key: value for key, value in self._file_values.items() if key in KEYS_WITHOUT_EFFECT}
-        for settings in (self._loaded.store, self._loaded.broker):
+        for settings in (self._loaded.replication, self._loaded.store, self._loaded.broker):
             for key, attribute in common_settings.wire_names(type(settings)).items():
                 value = getattr(settings, attribute)
                 result[key] = format_value(getattr(value, "value", value))
@@ -157,7 +157,7 @@ class ConfigurationAdministration:
         return remark
 
     def _planned(self, key: str, text: str, current: Mapping[str, str]) -> tuple[msgspec.Struct, str, Any]:
-        for settings in (self._loaded.broker, self._loaded.store):
+        for settings in (self._loaded.broker, self._loaded.store, self._loaded.replication):
             attribute = common_settings.wire_names(type(settings)).get(key)
             if attribute is not None:
                 break

@@ -1,0 +1,61 @@
+"""When a stored message may be answered: the one place where flush and replication meet.
+
+Processors ask `SendPromise` and know neither. Bytes that are not flushed with SYNC_FLUSH are never pushed to slaves, so what slaves
+acknowledged is flushed here, and waiting for them is waiting for both.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Protocol
+
+from rocketmq_store.statuses import PutStatus
+from rocketmq_store.store import MessageStore
+
+KeptCallback = Callable[[PutStatus], None]
+
+
+class Replicated(Protocol):
+    """The master's replication, as far as a promise needs it."""
+
+    @property
+    def is_synchronous(self) -> bool:
+        """Sends wait for slaves."""
+        ...
+
+    def when_replicated(self, end_offset: int, callback: KeptCallback) -> None:
+        """See `ReplicationMaster.when_replicated`."""
+        ...
+
+
+class SendPromise:
+    """``is_deferred`` tells the hot path whether there is anything to wait for at all."""
+
+    def __init__(self, store: MessageStore) -> None:
+        self._store = store
+        self._is_flush_awaited = store.settings.is_sync_flush
+        self._replicated: Replicated | None = None
+        self.is_deferred = self._is_flush_awaited
+
+    def follow(self, replicated: Replicated | None) -> None:
+        """From now on sends wait for these replicas as well; ``None`` for nobody."""
+        self._replicated = replicated if replicated is not None and replicated.is_synchronous else None
+        self.is_deferred = self._is_flush_awaited or self._replicated is not None
+
+    def when_kept(self, end_offset: int, callback: KeptCallback) -> None:
+        """Call ``callback`` once, with PUT_OK when flush and replication mode are satisfied up to log offset ``end_offset``, else
+        with what was not (FLUSH_DISK_TIMEOUT, FLUSH_SLAVE_TIMEOUT): the message is stored then all the same.
+        """
+        if self._replicated is None:
+            self._store.when_durable(end_offset, callback)
+        elif self._is_flush_awaited:
+            self._store.flush()
+            self._replicated.when_replicated(end_offset, partial(self._blame, end_offset, callback))
+        else:
+            self._replicated.when_replicated(end_offset, callback)
+
+    def _blame(self, end_offset: int, callback: KeptCallback, status: PutStatus) -> None:
+        if status is not PutStatus.PUT_OK and self._store.positions.flushed < end_offset:
+            status = PutStatus.FLUSH_DISK_TIMEOUT
+        callback(status)

@@ -1,0 +1,160 @@
+"""Replication of one broker, in whichever role it has: what the composition root starts and the other parts ask.
+
+A master serves slaves and bounds sends and reads by their acknowledgements; a slave takes no messages, follows its master's log and
+copies its tables. Both answer 906 and 908, by which brokers of a group tell each other where the master replicates.
+"""
+
+from __future__ import annotations
+
+import logging
+
+from rocketmq_broker.ha.inquiry import MasterInquiry
+from rocketmq_broker.ha.master import ReplicationMaster
+from rocketmq_broker.ha.metadata import MetadataSync
+from rocketmq_broker.ha.promises import SendPromise
+from rocketmq_broker.ha.settings import ReplicationSettings
+from rocketmq_broker.ha.slave import ReplicationSlave
+from rocketmq_broker.ha.status import FollowingStatus, MasterStatus
+from rocketmq_broker.identity import Identity
+from rocketmq_broker.settings import BrokerRole, BrokerSettings
+from rocketmq_common.clock import Clock
+from rocketmq_common.tasks import TaskRegistry
+from rocketmq_remoting.client import RemotingClient
+from rocketmq_remoting.codes import RequestCode
+from rocketmq_remoting.commands import Command, Response
+from rocketmq_remoting.connection import Connection, Route
+from rocketmq_remoting.headers.replication import ExchangeHaInfoHeader, ResetMasterFlushOffsetHeader
+from rocketmq_store.store import MessageStore
+
+logger = logging.getLogger(__name__)
+
+
+class Replication:
+    """See the module. ``promise`` is there from the beginning; everything else from `start` to `stop`."""
+
+    def __init__(
+        self,
+        broker: BrokerSettings,
+        settings: ReplicationSettings,
+        identity: Identity,
+        store: MessageStore,
+        metadata: MetadataSync,
+        client: RemotingClient,
+        clock: Clock,
+        tasks: TaskRegistry,
+    ) -> None:
+        self._broker = broker
+        self._settings = settings
+        self._identity = identity
+        self._store = store
+        self._metadata = metadata
+        self._inquiry = MasterInquiry(client)
+        self._clock = clock
+        self._tasks = tasks
+        self._master: ReplicationMaster | None = None
+        self._slave: ReplicationSlave | None = None
+        self.promise = SendPromise(store)
+
+    def routes(self) -> list[Route]:
+        """The rows of the broker's table that replication serves."""
+        return [
+            Route(RequestCode.EXCHANGE_BROKER_HA_INFO, ExchangeHaInfoHeader, self.exchange),
+            Route(RequestCode.RESET_MASTER_FLUSH_OFFSET, ResetMasterFlushOffsetHeader, self.reset_flush_offset),
+        ]
+
+    async def start(self, ha_port: int) -> int:
+        """Take up the configured role on the open store; the port slaves reach this broker at (``ha_port`` 0: any).
+
+        Raises OSError when a master's port is taken.
+        """
+        if self._broker.broker_role is BrokerRole.SLAVE:
+            self._store.set_writeable(False, "this broker is a slave: send to its master")
+            slave = ReplicationSlave(
+                self._settings,
+                self._store,
+                self._clock,
+                self._tasks,
+                self._inquiry.ask,
+                own_host=self._identity.ha_host,
+            )
+            self._slave = slave
+            slave.start()
+            self._tasks.every(self._settings.slave_sync_interval, self._copy_metadata, "metadata from the master")
+            return ha_port
+        is_sync_master = self._broker.broker_role is BrokerRole.SYNC_MASTER
+        master = ReplicationMaster(self._settings, self._store, self._clock, is_sync_master=is_sync_master)
+        await master.start(self._broker.bind_address, ha_port)
+        self._master = master
+        self.promise.follow(master)
+        if is_sync_master and not master.is_synchronous:
+            logger.warning(
+                "brokerRole is SYNC_MASTER but inSyncReplicas is 1: sends wait for no slave, as with Apache's broker; "
+                "set inSyncReplicas=2 to have every acknowledged message on a slave"
+            )
+        return master.port
+
+    async def stop(self) -> None:
+        """End the role: no link is open, nobody waits, nothing is written to the store any more when this returns."""
+        self.promise.follow(None)
+        if self._master is not None:
+            await self._master.stop()
+        if self._slave is not None:
+            await self._slave.stop()
+
+    # For the rest of the broker.
+
+    def set_master(self, ha_address: str, master_address: str) -> None:
+        """A name server said where this slave's master is; empty where it knows none."""
+        if self._slave is not None:
+            self._slave.set_master(ha_address, master_address)
+
+    @property
+    def is_master_reachable(self) -> bool:
+        """At a slave: the link to its master is open. Consumers belong at the master then."""
+        return self._slave is not None and self._slave.is_connected
+
+    def status(self) -> MasterStatus | FollowingStatus | None:
+        """A snapshot for GET_BROKER_HA_STATUS, metrics and tests; ``None`` before `start`."""
+        if self._master is not None:
+            return self._master.status()
+        return None if self._slave is None else self._slave.status()
+
+    def problems(self) -> list[str]:
+        """Why this broker does not keep what it should, in words; empty when all is well."""
+        if self._slave is not None:
+            problem = self._slave.status().problem
+            return [f"replication: {problem}"] if problem else []
+        return []
+
+    # Requests.
+
+    def exchange(self, connection: Connection, _: Command, header: ExchangeHaInfoHeader) -> Response:
+        """906: tell a slave where its master is, or ask a master."""
+        if header.master_ha_address:
+            if self._slave is not None:
+                logger.info("%s says that the master replicates from %s", connection.remote, header.master_ha_address)
+                self._slave.set_master(header.master_ha_address, header.master_address, overrides=True)
+            return Response()
+        if self._master is None:
+            return Response()
+        return Response(
+            ext=ExchangeHaInfoHeader(
+                master_ha_address=self._identity.ha_address,
+                master_address=self._identity.address,
+                master_flush_offset=self._store.positions.flushed,
+            )
+        )
+
+    def reset_flush_offset(self, _: Connection, __: Command, header: ResetMasterFlushOffsetHeader) -> Response:
+        """908: a master tells a slave how far it has flushed; what the slave stores does not depend on it."""
+        logger.debug("the master has flushed up to %d", header.master_flush_offset)
+        return Response()
+
+    # Inside.
+
+    async def _copy_metadata(self) -> None:
+        slave = self._slave
+        if slave is None or not slave.master_address or slave.master_address == self._identity.address:
+            return
+        await self._metadata.round(slave.master_address)
+        slave.last_metadata_sync_ms = self._metadata.synced_ms
