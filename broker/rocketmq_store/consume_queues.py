@@ -158,9 +158,14 @@ class ConsumeQueue:
         stop = offset + count
         if offset < self.reserved_end:
             offset = self.reserved_end
-        while offset < stop:
-            self._reserve(offset)
-            offset = self.reserved_end
+        try:
+            while offset < stop:
+                self._reserve(offset)
+                offset = self.reserved_end
+        finally:
+            # The append relies on `view` starting at or before its entry, whether this succeeded or not.
+            if self.view_first > self.next_offset:
+                self._reserve(self.next_offset)
 
     def put(self, offset: int, physical_offset: int, size: int, tags_code: int) -> None:
         """Write entry ``offset``, at or before `next_offset`; filler goes before the very first. Does not move `end`."""

@@ -18,7 +18,8 @@ from rocketmq_store.statuses import GetResult, GetStatus
 # Apache's cap on what one pull may carry, whatever the client asks for.
 TRANSFER_BYTES_MAX = 128 << 20
 
-Accept = Callable[[int, memoryview], bool]
+# True takes the message, False leaves it out, None leaves it out and ends the scan there: enough time was spent.
+Accept = Callable[[int, memoryview], bool | None]
 
 
 class QueueReader:
@@ -123,8 +124,11 @@ class QueueReader:
                 continue
             if accept is not None:
                 start = physical_offset - segments[number].base
-                if not accept(code, segments[number].view[start : start + size]):
+                wanted = accept(code, segments[number].view[start : start + size])
+                if not wanted:
                     next_offset += 1
+                    if wanted is None:
+                        break
                     continue
             if physical_offset == run_end and run_end % segment_size:
                 run_end += size

@@ -1,7 +1,7 @@
 """A file system that misbehaves on demand: it loses what was not synced, and fails the n-th call.
 
-`FaultyFiles` works on real files, so that mappings are real, and remembers of each file what a power loss would leave. After `crash_copy`
-a store is opened on the copy: exactly the durable bytes, or any mixture of durable and younger pages.
+`FaultyFiles` works on real files, so that mappings are real, and remembers of each file what a power loss would leave. After
+`crash_copy` a store is opened on the copy: exactly the durable bytes, or any mixture of durable and younger pages.
 """
 
 from __future__ import annotations

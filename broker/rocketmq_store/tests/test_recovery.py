@@ -160,6 +160,84 @@ def test_checkpoint_that_apache_wrote_to_afterwards_is_not_trusted(filled):
     check(filled)
 
 
+def make_like_apaches(harness: Harness) -> None:
+    """Leave what Apache's broker leaves: a checkpoint of five fields, sparse files, the next segment there already."""
+    path = harness.root / "checkpoint"
+    path.write_bytes(path.read_bytes()[:40].ljust(4096, b"\0"))
+    log = harness.root / "commitlog"
+    for file in [*log.iterdir(), *(harness.root / "consumequeue").rglob("0000*")]:
+        data = file.read_bytes()
+        file.unlink()
+        with file.open("wb") as sparse:
+            sparse.write(data.rstrip(b"\0"))
+            sparse.truncate(len(data))
+    following = max(int(p.name) for p in log.iterdir()) + (1 << 16)
+    with (log / f"{following:020d}").open("wb") as sparse:
+        sparse.truncate(1 << 16)
+
+
+def test_store_that_apache_closed_opens_without_rebuilding(filled):
+    filled.close()
+    make_like_apaches(filled)
+    report = filled.open()
+    assert (report.mode, report.rebuilt_queues, report.rebuilt_index, report.dispatched_count) == (
+        "clean",
+        False,
+        False,
+        0,
+    )
+    check(filled)
+    assert filled.put_ok(1000).queue_offset == 250
+
+
+@pytest.mark.parametrize("lost_units", [0, 1, 7])
+def test_store_whose_apache_broker_was_killed_opens_with_everything(filled, lost_units):
+    filled.close()
+    make_like_apaches(filled)
+    (filled.root / "abort").write_text("4711")
+    for queue_id in range(4):
+        last = max((filled.root / "consumequeue" / "T" / str(queue_id)).iterdir())
+        data = last.read_bytes().rstrip(b"\0")
+        kept = -(-len(data) // 20) - lost_units
+        last.write_bytes(data[: 20 * kept].ljust(2000, b"\0"))
+    report = filled.open()
+    assert report.mode == "unclean"
+    check(filled)
+
+
+@pytest.mark.parametrize("unclean", [False, True])
+def test_store_of_apache_without_its_derived_files_is_rebuilt_whole(filled, unclean):
+    filled.close()
+    make_like_apaches(filled)
+    if unclean:
+        (filled.root / "abort").touch()
+    shutil.rmtree(filled.root / "consumequeue")
+    shutil.rmtree(filled.root / "index")
+    report = filled.open()
+    assert report.rebuilt_queues
+    assert report.rebuilt_index
+    check(filled)
+
+
+def test_stale_records_that_apache_left_behind_the_end_are_dropped(filled):
+    filled.close()
+    make_like_apaches(filled)
+    log = filled.root / "commitlog"
+    last = sorted(log.iterdir())[-2]
+    data = last.read_bytes()
+    used = len(data.rstrip(b"\0"))
+    size = int.from_bytes(data[:4], "big")
+    # A valid record at its own place, behind a gap that Apache left when it cut its log and wrote on.
+    stale_at = used + 100
+    stale = bytearray(data[:size])
+    stale[28:36] = (int(last.name) + stale_at).to_bytes(8, "big")
+    last.write_bytes(data[:used] + b"\x01" * 100 + bytes(stale) + bytes(len(data) - stale_at - size))
+    report = filled.open()
+    assert report.log_max_offset == int(last.name) + used
+    check(filled)
+    assert not any(last.read_bytes()[used:])
+
+
 def test_missing_log_is_an_error_and_deletes_nothing(filled):
     filled.close()
     shutil.move(filled.root / "commitlog", filled.root.parent / "elsewhere")
