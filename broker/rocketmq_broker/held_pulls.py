@@ -11,6 +11,7 @@ import asyncio
 from collections.abc import Callable
 from typing import Final
 
+from rocketmq_broker.filters.subscriptions import MessageFilter
 from rocketmq_remoting.commands import Command
 from rocketmq_remoting.connection import Connection
 from rocketmq_remoting.headers.pull import PullMessageRequestHeader
@@ -27,7 +28,7 @@ Key = tuple[str, int]
 class HeldPull:
     """One waiting pull. ``offset`` moves on over messages that the filter did not want, so that none is looked at twice."""
 
-    __slots__ = ("codes", "command", "connection", "header", "offset", "queue", "timer")
+    __slots__ = ("command", "connection", "header", "offset", "queue", "timer", "wanted")
 
     def __init__(
         self,
@@ -35,13 +36,13 @@ class HeldPull:
         command: Command,
         header: PullMessageRequestHeader,
         offset: int,
-        codes: frozenset[int] | None,
+        wanted: MessageFilter,
     ) -> None:
         self.connection = connection
         self.command = command
         self.header = header
         self.offset = offset
-        self.codes = codes
+        self.wanted = wanted
         self.timer: asyncio.TimerHandle | None = None
         self.queue: QueueWaiters | None = None
 

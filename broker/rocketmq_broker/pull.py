@@ -7,13 +7,13 @@ the codes are Apache's (PullMessageProcessor); the offset that an answer names i
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import lru_cache
 from typing import Final
 
 from rocketmq_broker.clients.consumers import Consumers
 from rocketmq_broker.consumer_offsets import ConsumerOffsets
 from rocketmq_broker.filters.errors import ExpressionError
-from rocketmq_broker.filters.tags import is_tag_expression, tag_codes
+from rocketmq_broker.filters.subscriptions import MessageFilter, message_filter
+from rocketmq_broker.filters.tags import is_tag_expression
 from rocketmq_broker.groups import GroupTable
 from rocketmq_broker.held_pulls import HeldPull, HeldPulls
 from rocketmq_broker.settings import BrokerSettings
@@ -61,8 +61,6 @@ FORBIDDEN_TOPIC: Final = 3
 FORBIDDEN_BROADCAST: Final = 4
 FORBIDDEN_SUBSCRIPTION: Final = 5
 
-_codes_of = lru_cache(maxsize=4096)(tag_codes)
-
 
 class PullProcessor:
     """See the module."""
@@ -102,10 +100,10 @@ class PullProcessor:
         group_config = self._check(command, header)
         if isinstance(group_config, Response):
             return group_config
-        codes = self._wanted_codes(header, group_config)
-        if isinstance(codes, Response):
-            return codes
-        result = self._read(header, header.queue_offset, codes)
+        wanted = self._wanted(header, group_config)
+        if isinstance(wanted, Response):
+            return wanted
+        result = self._read(header, header.queue_offset, wanted)
         sys_flag = header.sys_flag
         offsets = self._offsets
         offsets.note_pull(header.consumer_group, header.topic, header.queue_id, result.next_offset)
@@ -126,7 +124,7 @@ class PullProcessor:
             timeout_ms = (
                 header.suspend_timeout_millis if settings.long_polling_enable else settings.short_polling_time_mills
             )
-            if self.held.hold(HeldPull(connection, command, header, header.queue_offset, codes), timeout_ms):
+            if self.held.hold(HeldPull(connection, command, header, header.queue_offset, wanted), timeout_ms):
                 return None
             return Response(
                 ResponseCode.SYSTEM_BUSY,
@@ -176,9 +174,10 @@ class PullProcessor:
             )
         return group
 
-    def _wanted_codes(
+    def _wanted(
         self, header: PullMessageRequestHeader, group_config: SubscriptionGroupConfig
-    ) -> frozenset[int] | Response | None:
+    ) -> MessageFilter | Response:
+        group = subscription = None
         if header.sys_flag & PULL_SUBSCRIPTION:
             expression, expression_type = header.subscription, header.expression_type
         else:
@@ -196,13 +195,15 @@ class PullProcessor:
             if subscription.sub_version < header.sub_version:
                 raise RemotingError(ResponseCode.SUBSCRIPTION_NOT_LATEST, "the consumer's subscription not latest")
             expression, expression_type = subscription.sub_string, subscription.expression_type
-        if not is_tag_expression(expression_type):
+        if not is_tag_expression(expression_type) and not self._settings.enable_property_filter:
             raise RemotingError(
                 ResponseCode.SYSTEM_ERROR,
                 f"The broker does not support consumer to filter message by {expression_type}",
             )
         try:
-            return _codes_of(expression)
+            if group is not None and subscription is not None:
+                return group.filter_for(subscription)
+            return message_filter(expression, expression_type)
         except ExpressionError as error:
             raise RemotingError(
                 ResponseCode.SUBSCRIPTION_PARSE_FAILED, f"parse the consumer's subscription failed: {error}"
@@ -210,7 +211,7 @@ class PullProcessor:
 
     # -- reading -----------------------------------------------------------------------------------------------------
 
-    def _read(self, header: PullMessageRequestHeader, offset: int, codes: frozenset[int] | None) -> GetResult:
+    def _read(self, header: PullMessageRequestHeader, offset: int, wanted: MessageFilter) -> GetResult:
         if self._offsets.has_resets:
             reset = self._offsets.take_reset(header.consumer_group, header.topic, header.queue_id)
             if reset is not None:
@@ -223,7 +224,8 @@ class PullProcessor:
             offset,
             min(max(header.max_msg_nums, 1), MESSAGE_COUNT_MAX),
             BODY_SIZE_MAX if bytes_max is None or bytes_max > BODY_SIZE_MAX else bytes_max,
-            codes,
+            wanted.tags_codes,
+            wanted.accept,
         )
 
     def _found(self, header: PullMessageRequestHeader, result: GetResult, group: SubscriptionGroupConfig) -> Response:
@@ -261,7 +263,7 @@ class PullProcessor:
 
     def _answer_held(self, pull: HeldPull) -> bool:
         header = pull.header
-        result = self._read(header, pull.offset, pull.codes)
+        result = self._read(header, pull.offset, pull.wanted)
         if result.status is GetStatus.FOUND:
             group = self._groups.find(header.consumer_group)
             if group is None:
@@ -272,6 +274,10 @@ class PullProcessor:
             return True
         if result.status is GetStatus.NO_MATCHED_MESSAGE:
             pull.offset = result.next_offset
+            if result.next_offset < result.max_offset:
+                # The scan ended at its bound: the client goes on from there at once, nothing would wake the pull for the rest.
+                pull.connection.respond(pull.command, self._not_found(result, pull.offset, header.queue_offset))
+                return True
             return False
         if _code(result, pull.offset) == _NOT_FOUND:
             return False
@@ -281,7 +287,7 @@ class PullProcessor:
     def _give_up(self, pull: HeldPull) -> None:
         """The time is over: one more look, then "nothing" with the offset to go on from."""
         header = pull.header
-        result = self._read(header, pull.offset, pull.codes)
+        result = self._read(header, pull.offset, pull.wanted)
         group = self._groups.find(header.consumer_group)
         if result.status is GetStatus.FOUND and group is not None:
             response = self._found(header, result, group)

@@ -10,6 +10,7 @@ import asyncio
 from collections.abc import Callable, Iterable
 
 from rocketmq_broker.clients.members import EXPIRY_MS, GROUPS_PER_CONNECTION_MAX, MEMBERS_MAX, Member
+from rocketmq_broker.filters.subscriptions import MessageFilter, filter_for
 from rocketmq_common.clock import Clock
 from rocketmq_remoting.bodies import BROADCASTING, CONSUME_PASSIVELY, ConsumerData, SubscriptionData
 from rocketmq_remoting.codes import RequestCode
@@ -29,11 +30,22 @@ class ConsumerGroup:
         self.consume_from_where = consume_from_where
         self.members: dict[Connection, Member] = {}
         self.subscriptions: dict[str, SubscriptionData] = {}
+        # Made when first pulled with, and made anew when the subscription is another one.
+        self._filters: dict[str, tuple[SubscriptionData, MessageFilter]] = {}
 
     @property
     def is_broadcasting(self) -> bool:
         """Every member reads all queues; nobody shares."""
         return self.message_model == BROADCASTING
+
+    def filter_for(self, subscription: SubscriptionData) -> MessageFilter:
+        """The filter of one of `subscriptions`. Raises ExpressionError."""
+        made = self._filters.get(subscription.topic)
+        if made is not None and made[0] is subscription:
+            return made[1]
+        wanted = filter_for(subscription)
+        self._filters[subscription.topic] = subscription, wanted
+        return wanted
 
     def client_ids(self) -> list[str]:
         """Distinct client ids in the order of arrival."""
@@ -66,6 +78,7 @@ class ConsumerGroup:
                 self.subscriptions[subscription.topic] = subscription
         for topic in [topic for topic in self.subscriptions if topic not in topics]:
             del self.subscriptions[topic]
+            self._filters.pop(topic, None)
             changed = True
         return changed
 

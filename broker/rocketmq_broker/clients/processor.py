@@ -11,6 +11,8 @@ import msgspec
 from rocketmq_broker.clients.consumers import Consumers
 from rocketmq_broker.clients.locks import QueueLocks
 from rocketmq_broker.clients.producers import Producers
+from rocketmq_broker.filters.errors import ExpressionError
+from rocketmq_broker.filters.subscriptions import filter_for
 from rocketmq_broker.filters.tags import is_tag_expression
 from rocketmq_broker.groups import GroupTable
 from rocketmq_broker.settings import BrokerSettings
@@ -131,10 +133,12 @@ class ClientProcessor:
                     ResponseCode.SYSTEM_ERROR,
                     f"The broker does not support consumer to filter message by {subscription.expression_type}",
                 )
-            raise RemotingError(
-                ResponseCode.SUBSCRIPTION_PARSE_FAILED,
-                f"expression type {subscription.expression_type} is not supported yet: subscribe by tag",
-            )
+            try:
+                filter_for(subscription)
+            except ExpressionError as error:
+                raise RemotingError(
+                    ResponseCode.SUBSCRIPTION_PARSE_FAILED, f"parse the consumer's subscription failed: {error}"
+                ) from error
         return Response()
 
     def lock(self, connection: Connection, command: Command, header: Any) -> Response:

@@ -6,6 +6,7 @@ wrong one in every retry.
 
 from __future__ import annotations
 
+import logging
 from collections import OrderedDict
 from collections.abc import Mapping
 
@@ -13,14 +14,16 @@ from rocketmq_broker.filters.compiling import Condition, Values, compile_tree
 from rocketmq_broker.filters.errors import EvaluationError, ExpressionError
 from rocketmq_broker.filters.parsing import LENGTH_MAX, parse
 
+logger = logging.getLogger(__name__)
+
 # As many as Apache keeps.
 CACHE_ENTRIES_MAX = 100
 
 
 class Expression:
-    """A compiled expression. Immutable; may be shared by all subscriptions with the same text."""
+    """A compiled expression, shared by all subscriptions with the same text. Only ``error_count`` changes."""
 
-    __slots__ = ("evaluate_values", "ignored", "names", "text")
+    __slots__ = ("error_count", "evaluate_values", "ignored", "names", "text")
 
     def __init__(self, text: str) -> None:
         syntax = parse(text)
@@ -31,6 +34,8 @@ class Expression:
         """Text behind the end of the expression, which Apache's parser and so this one overlooks; normally empty."""
         self.evaluate_values: Condition = compile_tree(syntax.tree, syntax.names)
         """`evaluate` over the values of `names`, in that order."""
+        self.error_count = 0
+        """Messages that could not be compared as the expression asks, and so were no match."""
 
     def evaluate(self, properties: Mapping[str, str]) -> bool | None:
         """True, false, or ``None`` for unknown. Raises EvaluationError when a property cannot be compared as asked."""
@@ -44,8 +49,20 @@ class Expression:
         """`matches` over the values of `names`, in that order."""
         try:
             return self.evaluate_values(values) is True
-        except EvaluationError:
+        except EvaluationError as error:
+            self._note(error)
             return False
+
+    def _note(self, error: EvaluationError) -> None:
+        """Count; log each doubling, for a filter that never matches because its numbers are too narrow puzzles people."""
+        self.error_count += 1
+        if not self.error_count & (self.error_count - 1):
+            logger.warning(
+                "filter %r could not be evaluated on %d messages, which so were not delivered; last: %s",
+                self.text,
+                self.error_count,
+                error,
+            )
 
     def __repr__(self) -> str:
         return f"Expression({self.text!r})"
@@ -67,6 +84,8 @@ class ExpressionCache:
         if found is None:
             try:
                 found = Expression(text)
+                if found.ignored:
+                    logger.warning("filter %r ends before %r: the rest is ignored, as by Apache's broker", text, found.ignored)
             except ExpressionError as error:
                 found = error
             if len(text) <= LENGTH_MAX:
