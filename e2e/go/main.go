@@ -153,7 +153,9 @@ func (m message) build(topic string) *primitive.Message {
 	if m.DelayLevel > 0 {
 		out.WithDelayTimeLevel(m.DelayLevel)
 	}
-	out.WithProperties(m.Properties)
+	for name, value := range m.Properties {
+		out.WithProperty(name, value)
+	}
 	return out
 }
 

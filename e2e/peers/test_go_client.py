@@ -47,6 +47,11 @@ def test_what_go_sends_go_receives(
     assert sorted(message["body"] for message in received if message["body"] != "first") == sorted(
         message["body"] for message in messages
     )
+    assert {
+        (message["tags"], message["keys"], message["properties"]["n"])
+        for message in received
+        if message["body"] != "first"
+    } == {("TagA", f"key-{n}", str(n)) for n in range(10)}
     assert all(result["status"] == "SEND_OK" for result in results)
 
 
