@@ -120,7 +120,7 @@ async def test_a_failed_message_comes_back_with_its_topic_and_a_count(cluster, f
 
 
 async def test_a_message_that_always_fails_ends_in_the_dead_letter_topic(cluster):
-    calls = Counter()
+    calls: Counter[bytes] = Counter()
 
     async def listener(message):
         calls[message.body] += 1

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import aclosing
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -80,32 +81,33 @@ def command(
         raise click.UsageError("give either --tag or --sql")
     emit = _printer(settings, layout)
 
-    async def messages() -> AsyncIterator[tuple[MessageView, Acknowledge]]:
+    async def messages() -> AsyncGenerator[tuple[MessageView, Acknowledge], None]:
         from rocketmq_client import Sql, Tags
 
         wanted = Tags(tag) if sql is None else Sql(sql)
         if group is None:
-            async for view in _read(settings, names, start or Position("start"), wanted, follow):
-                yield view, _nothing_to_acknowledge
+            async with aclosing(_read(settings, names, start or Position("start"), wanted, follow)) as views:
+                async for view in views:
+                    yield view, _nothing_to_acknowledge
         else:
             silence_ms = None if follow else GROUP_WAIT_MS if wait_ms is None else wait_ms
-            async for work in _consume(settings, names, group, start, wanted, silence_ms, broadcast, orderly):
-                yield work
+            arguments = (settings, names, group, start, wanted, silence_ms, broadcast, orderly)
+            async with aclosing(_consume(*arguments)) as works:
+                async for work in works:
+                    yield work
 
     received = 0
 
     async def work() -> None:
         nonlocal received
-        source = messages()
-        try:
+        # Closed here and now, not when the collector gets to it: leaving the group commits.
+        async with aclosing(messages()) as source:
             async for view, acknowledge in source:
                 emit(view)
                 await acknowledge()
                 received += 1
                 if count is not None and received >= count:
                     return
-        finally:
-            await source.aclose()  # type: ignore[attr-defined]
 
     try:
         run(work())
@@ -168,7 +170,7 @@ def _check_layout(layout: str) -> None:
 
 async def _read(
     settings: Globals, topics: list[str], start: Position, wanted: Any, follow: bool
-) -> AsyncIterator[MessageView]:
+) -> AsyncGenerator[MessageView, None]:
     """All queues of the topics without a group; without ``follow`` up to where they end now."""
     from rocketmq_client import Admin, LitePullConsumer
     from rocketmq_tools.cli.positions import offset_of
@@ -196,7 +198,7 @@ async def _consume(
     silence_ms: int | None,
     broadcast: bool,
     orderly: bool,
-) -> AsyncIterator[tuple[MessageView, Acknowledge]]:
+) -> AsyncGenerator[tuple[MessageView, Acknowledge], None]:
     """As a member of ``group``; each message is to be acknowledged when it has been printed."""
     import asyncio
 

@@ -28,7 +28,7 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[Any]], *, bold: bool =
     """Columns under their names, padded to the widest cell; numbers to the right."""
     cells = [[_text(value) for value in row] for row in rows]
     widths = [max([len(name), *(len(row[i]) for row in cells)]) for i, name in enumerate(columns)]
-    numeric = [bool(rows) and all(isinstance(row[i], int | float) for row in rows) for i in range(len(columns))]
+    numeric = [bool(rows) and all(_is_number(row[i]) for row in rows) for i in range(len(columns))]
 
     def line(values: Sequence[str]) -> str:
         padded = (v.rjust(w) if n else v.ljust(w) for v, w, n in zip(values, widths, numeric, strict=True))
@@ -36,6 +36,10 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[Any]], *, bold: bool =
 
     head = line(columns)
     return "\n".join([click.style(head, bold=True) if bold else head, *(line(row) for row in cells)])
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def _text(value: Any) -> str:

@@ -166,8 +166,7 @@ async def _send(
     loop = asyncio.get_running_loop()
     shown = next_slot = loop.time()
     async with Producer(addresses) as producer, asyncio.TaskGroup() as group:
-        # Reading standard input can block, and messages are sent while it does.
-        while (message := await asyncio.to_thread(next, messages, None)) is not None:
+        while (message := await _next(messages, outcome)) is not None:
             if rate:
                 next_slot = max(next_slot + 1 / rate, loop.time() - 1)
                 await asyncio.sleep(next_slot - loop.time())
@@ -180,6 +179,18 @@ async def _send(
                 shown = loop.time()
                 note(f"{outcome.sent} sent, {outcome.failed} failed")
     return outcome
+
+
+async def _next(messages: Iterator[Message], outcome: _Outcome) -> Message | None:
+    """The next message to send; bad input ends the sending, but what was sent before it still counts."""
+    import asyncio
+
+    try:
+        # Reading standard input can block, and messages are under way while it does.
+        return await asyncio.to_thread(next, messages, None)
+    except CommandError as error:
+        outcome.error = outcome.error or error
+        return None
 
 
 def _report(settings: Globals, outcome: _Outcome) -> None:
