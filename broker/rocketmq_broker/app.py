@@ -142,6 +142,7 @@ class Broker:
             problems=self.problems,
             latencies=lambda: {} if self.server is None else self.server.latencies,
             recovery=lambda: self.recovery,
+            replication=self.replication.status,
         )  # fmt: skip
         self.server: RemotingServer | None = None
         self.vip_server: RemotingServer | None = None

@@ -20,6 +20,7 @@ from rocketmq_broker.clients.consumers import Consumers
 from rocketmq_broker.clients.producers import Producers
 from rocketmq_broker.consumer_offsets import ConsumerOffsets
 from rocketmq_broker.groups import GroupTable
+from rocketmq_broker.ha.status import FollowingStatus, MasterStatus
 from rocketmq_broker.settings import BrokerSettings
 from rocketmq_broker.statistics import MESSAGE_SIZE_BOUNDS, BrokerStatistics
 from rocketmq_broker.topics import TopicTable
@@ -59,6 +60,7 @@ class BrokerCollector(Collector):
         *,
         latencies: Callable[[], Latencies],
         recovery: Callable[[], RecoveryReport | None],
+        replication: Callable[[], MasterStatus | FollowingStatus | None],
     ) -> None:
         self._settings = settings
         self._topics = topics
@@ -73,6 +75,7 @@ class BrokerCollector(Collector):
         self._clock = clock
         self._latencies = latencies
         self._recovery = recovery
+        self._replication = replication
         extra = parse_labels(settings.metrics_label)
         self._label_names = ["cluster", "node_type", "node_id", *extra]
         self._label_values = [settings.broker_cluster_name, NODE_TYPE, settings.broker_name, *extra.values()]
@@ -86,6 +89,7 @@ class BrokerCollector(Collector):
         yield from self._connections()
         yield from self._calls()
         yield from self._storage()
+        yield from self._replicas()
         yield from self._tables()
         yield from self._process()
 
@@ -238,6 +242,32 @@ class BrokerCollector(Collector):
         yield self._single(
             "rocketmq_flush_duration_seconds", "Duration of the last sync of the log", store.last_flush_ms / 1000
         )
+
+    def _replicas(self) -> Iterator[Metric]:
+        status = self._replication()
+        if isinstance(status, MasterStatus):
+            lag = self._gauge("rocketmq_replication_lag_bytes", "Log that a slave has not acknowledged", "slave")
+            for slave in status.slaves:
+                self._add(lag, [slave.address], slave.lag_bytes)
+            yield lag
+            for name, text, value in (
+                ("rocketmq_replication_in_sync_replicas", "Replicas in sync, the master included", status.in_sync_count),
+                ("rocketmq_replication_needed_replicas", "Replicas a send waits for", status.needed_count),
+                ("rocketmq_replication_waiting_sends", "Sends that wait for slaves", status.waiting_count),
+                ("rocketmq_replication_confirmed_offset", "Log that enough replicas have", status.replicated_offset),
+            ):
+                yield self._single(name, text, value)
+            for name, text, value in (
+                ("rocketmq_replication_timeouts", "Sends whose slaves were late", status.timeout_count),
+                ("rocketmq_replication_protocol_errors", "Slaves dropped for what they said", status.protocol_error_count),
+                ("rocketmq_replication_pushed_bytes", "Log bytes pushed to slaves", status.pushed_bytes),
+            ):
+                counter = self._counter(name, text)
+                self._add(counter, [], value)
+                yield counter
+        elif isinstance(status, FollowingStatus):
+            yield self._single("rocketmq_replication_connected", "1 while the master is followed", int(status.is_connected))
+            yield self._single("rocketmq_replication_behind_bytes", "Log of the master not yet here", status.lag_bytes)
 
     def _tables(self) -> Iterator[Metric]:
         yield self._single("rocketmq_broker_permission", "2 write, 4 read, 6 both", self._settings.broker_permission)

@@ -14,6 +14,7 @@ from rocketmq_broker.clients.producers import Producers
 from rocketmq_broker.consumer_offsets import ConsumerOffsets
 from rocketmq_broker.delay import DelaySchedule
 from rocketmq_broker.groups import GroupTable
+from rocketmq_broker.ha.status import FollowingStatus, MasterStatus
 from rocketmq_broker.identity import Identity
 from rocketmq_broker.runtime_info import Latencies, RuntimeInfo
 from rocketmq_broker.settings import LoadedSettings
@@ -56,6 +57,7 @@ class Observation:
         problems: Callable[[], list[str]],
         latencies: Callable[[], Latencies],
         recovery: Callable[[], RecoveryReport | None],
+        replication: Callable[[], MasterStatus | FollowingStatus | None],
     ) -> None:
         settings = loaded.broker
         self._settings = settings
@@ -65,7 +67,7 @@ class Observation:
         runtime = RuntimeInfo(settings, store, statistics, self.windows, delay, files, clock, latencies)
         self.admin = AdminProcessor(
             loaded, identity, topics, groups, offsets, consumers, producers, store, delay, statistics, self.windows,
-            runtime, files, clock, announce=announce, clean=clean,
+            runtime, files, clock, announce=announce, clean=clean, replication=replication,
         )  # fmt: skip
         self._web: WebServer | None = None
 
@@ -74,7 +76,7 @@ class Observation:
 
             return BrokerCollector(
                 settings, topics, groups, offsets, consumers, producers, store, statistics, self.admin.progress,
-                files, clock, latencies=latencies, recovery=recovery,
+                files, clock, latencies=latencies, recovery=recovery, replication=replication,
             )  # fmt: skip
 
         self._make_collector = collector

@@ -8,9 +8,10 @@ from typing import Final
 
 from rocketmq_broker.delay import DelaySchedule
 from rocketmq_broker.groups import GroupTable
+from rocketmq_broker.ha.status import FollowingStatus, MasterStatus
 from rocketmq_broker.identity import Identity
 from rocketmq_broker.runtime_info import RuntimeInfo
-from rocketmq_broker.settings import BrokerRole, BrokerSettings
+from rocketmq_broker.settings import BrokerSettings
 from rocketmq_broker.topics import TopicTable
 from rocketmq_broker.windows import StatisticsWindows, Window, Windows
 from rocketmq_common import javajson
@@ -62,6 +63,7 @@ class BrokerReports:
         runtime: RuntimeInfo,
         windows: StatisticsWindows,
         clean: Callable[[], None],
+        replication: Callable[[], MasterStatus | FollowingStatus | None],
     ) -> None:
         self._settings = settings
         self._identity = identity
@@ -72,6 +74,7 @@ class BrokerReports:
         self._runtime = runtime
         self._windows = windows
         self._clean = clean
+        self._replication = replication
 
     def routes(self) -> list[Route]:
         """The rows of the table that this part serves."""
@@ -128,23 +131,10 @@ class BrokerReports:
 
     def ha_status(self, _: Connection, __: Command, ___: None) -> Response:
         """907."""
-        written = self._store.statistics().written_offset
-        body = {
-            "haClientRuntimeInfo": {
-                "activatedTime": 0,
-                "lastReadTimestamp": 0,
-                "lastWriteTimestamp": 0,
-                "masterAddr": "",
-                "masterFlushOffset": 0,
-                "maxOffset": written,
-                "transferredByteInSecond": 0,
-            },
-            "haConnectionInfo": [],
-            "inSyncSlaveNums": 0,
-            "master": self._settings.broker_role is not BrokerRole.SLAVE,
-            "masterCommitLogMaxOffset": written,
-        }
-        return Response(body=javajson.dumps(body))
+        status = self._replication()
+        if status is None:
+            raise RemotingError(ResponseCode.SYSTEM_ERROR, "this broker is still starting")
+        return Response(body=javajson.dumps(status.to_runtime_info()))
 
     # -- inside ------------------------------------------------------------------------------------------------------
 

@@ -18,6 +18,7 @@ from rocketmq_broker.clients.producers import Producers
 from rocketmq_broker.consumer_offsets import ConsumerOffsets
 from rocketmq_broker.delay import DelaySchedule
 from rocketmq_broker.groups import GroupTable
+from rocketmq_broker.ha.status import FollowingStatus, MasterStatus
 from rocketmq_broker.identity import Identity
 from rocketmq_broker.runtime_info import RuntimeInfo
 from rocketmq_broker.settings import LoadedSettings
@@ -52,6 +53,7 @@ class AdminProcessor:
         *,
         announce: Callable[[], Awaitable[None]],
         clean: Callable[[], None],
+        replication: Callable[[], MasterStatus | FollowingStatus | None],
     ) -> None:
         settings = loaded.broker
         self.progress = Progress(topics, offsets, consumers, store)
@@ -64,7 +66,7 @@ class AdminProcessor:
                 settings.broker_name, identity, topics, groups, offsets, consumers, store, self.progress, windows, clock
             ),
             ClientReports(settings.broker_name, topics, groups, consumers, producers, store, clock),
-            BrokerReports(settings, identity, topics, groups, store, delay, runtime, windows, clean),
+            BrokerReports(settings, identity, topics, groups, store, delay, runtime, windows, clean, replication),
             QueueReports(consumers, store),
             self.configuration,
         )
