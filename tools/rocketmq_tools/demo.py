@@ -26,10 +26,11 @@ from rocketmq_client import (
 from rocketmq_operator.model import RocketMQCluster
 from rocketmq_tools.cli.local import COLUMNS, process_rows, read_document
 from rocketmq_tools.cli.output import table
-from rocketmq_tools.embedded import clusters
+from rocketmq_tools.embedded import clusters, starting
 from rocketmq_tools.embedded.directories import ClusterDirectory, ClusterLock
 from rocketmq_tools.embedded.identities import is_alive
 from rocketmq_tools.embedded.plan import ClusterPlan
+from rocketmq_tools.embedded.ports import PortTaken
 from rocketmq_tools.embedded.state import ClusterState, public_view
 from rocketmq_tools.errors import CommandError
 
@@ -49,7 +50,7 @@ def main(document: Path = DOCUMENT) -> int:
         cluster = read_document(str(document))
         plan, lock = _plan(cluster, directory)
         say(f"Starting {cluster.name} from {document.name}: {len(plan.processes)} processes")
-        state = clusters.start_detached(plan, directory, lock)
+        state = starting.start_detached(plan, directory, lock)
         say(f"Ready in {(state.ready_after_ms or 0) / 1000:.1f} s\n")
         view = public_view(state)
         print(table(COLUMNS[:-1], [row[:-1] for row in process_rows(view)], bold=sys.stdout.isatty()), flush=True)
@@ -74,14 +75,17 @@ def main(document: Path = DOCUMENT) -> int:
 
 def _plan(cluster: RocketMQCluster, directory: ClusterDirectory) -> tuple[ClusterPlan, ClusterLock]:
     """The plan on the well-known ports, or on free ones when those are taken, and the cluster's lock."""
-    lock = clusters.claim(directory, "", str(DOCUMENT))
+    lock = starting.claim(directory, "", str(DOCUMENT))
     try:
-        return clusters.make_plan(cluster, directory, clusters.Options(), source=str(DOCUMENT)), lock
-    except CommandError as taken:
-        say(f"{taken.what}; using free ports instead")
+        return starting.make_plan(cluster, directory, starting.Options(), source=str(DOCUMENT)), lock
+    except PortTaken as taken:
+        say(f"Port {taken.port} is in use by {taken.holder}; using free ports instead")
+    except BaseException:
+        lock.release()
+        raise
     try:
-        return clusters.make_plan(cluster, directory, clusters.Options(port_base=0), source=str(DOCUMENT)), lock
-    except CommandError:
+        return starting.make_plan(cluster, directory, starting.Options(port_base=0), source=str(DOCUMENT)), lock
+    except BaseException:
         lock.release()
         raise
 

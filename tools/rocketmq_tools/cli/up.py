@@ -10,6 +10,7 @@ import click
 from rocketmq_tools.cli.local import COLUMNS, process_rows, read_document
 from rocketmq_tools.cli.options import Globals, output_option
 from rocketmq_tools.cli.output import show
+from rocketmq_tools.errors import CommandError, ExitCode
 
 
 @click.command(
@@ -54,32 +55,38 @@ def command(
 
     Without -f: one name server and one broker. Name servers get ports from 9876, brokers from 10911 in steps of 20.
     """
-    from rocketmq_tools.embedded import clusters
+    from rocketmq_tools.embedded import starting
     from rocketmq_tools.embedded.defaults import DEFAULT_CLUSTER
     from rocketmq_tools.embedded.directories import cluster_directory, is_locked
 
+    if host in ("", "0.0.0.0") or ":" in host:
+        raise CommandError(
+            f"--host {host!r} is no address that clients can be given",
+            remedy="write an IPv4 address of this machine, or a name that clients resolve to one",
+            exit_code=ExitCode.USAGE,
+        )
     cluster = DEFAULT_CLUSTER if source is None else read_document(source, cluster_name)
-    options = clusters.Options(host=host, port_base=port_base, ephemeral=ephemeral, start_timeout_s=timeout_s)
+    options = starting.Options(host=host, port_base=port_base, ephemeral=ephemeral, start_timeout_s=timeout_s)
     directory = cluster_directory(cluster.namespace, cluster.name, data)
     name = source or "-"
     try:
-        lock = clusters.claim(directory, clusters.digest_of(cluster, options), name)
-    except clusters.AlreadyRunning as running:
+        lock = starting.claim(directory, starting.digest_of(cluster, options), name)
+    except starting.AlreadyRunning as running:
         if not (running.same and detach):
             raise
         # Asked again for what is there: that is no failure, as with `kubectl apply`.
         click.echo(f"{cluster.name} is already running", err=True)
-        _show(settings, clusters.wait_started(directory, timeout_s, lambda: not is_locked(directory.lock)))
+        _show(settings, starting.wait_started(directory, timeout_s, lambda: not is_locked(directory.lock)))
         return
     try:
-        plan = clusters.make_plan(cluster, directory, options, source=name)
+        plan = starting.make_plan(cluster, directory, options, source=name)
     except BaseException:
         lock.release()
         raise
     if detach:
-        _show(settings, clusters.start_detached(plan, directory, lock))
+        _show(settings, starting.start_detached(plan, directory, lock))
     else:
-        clusters.run_foreground(plan, directory, lock, lambda state: _announce(settings, state))
+        starting.run_foreground(plan, directory, lock, lambda state: _announce(settings, state))
 
 
 def _announce(settings: Globals, state: Any) -> None:

@@ -1,4 +1,4 @@
-"""A detached supervisor: ``python -m rocketmq_tools.embedded DIRECTORY LOCK_DESCRIPTOR``. Started by `clusters.start_detached`."""
+"""A detached supervisor: ``python -m rocketmq_tools.embedded DIRECTORY LOCK_DESCRIPTOR``. Started by `starting.start_detached`."""
 
 from __future__ import annotations
 

@@ -52,7 +52,7 @@ def assign(
 ) -> dict[str, dict[str, int]]:
     """Ports of each process by name. ``base`` None: the well-known ones; 0: any free ones; else counted from it.
 
-    Raises CommandError naming the port, its holder and the way out.
+    Raises PortTaken, and CommandError when there are not enough ports.
     """
     if base == 0:
         return _any_free(requests, host, free)
@@ -70,7 +70,7 @@ def assign(
                     f"port {port} for {request.name} ({use}) is out of range", remedy="give a smaller --port-base"
                 )
             if not free(host, port):
-                raise _taken(request.name, use, port)
+                raise PortTaken(request.name, use, port)
         assigned[request.name] = ports
     return assigned
 
@@ -114,11 +114,15 @@ def _candidates() -> Iterator[int]:
         yield numbers.randrange(12000, 32000, 6)
 
 
-def _taken(name: str, use: str, port: int) -> CommandError:
-    return CommandError(
-        f"port {port} ({use} of {name}) is in use by {holder_of(port)}",
-        remedy="stop it, or move this cluster to other ports with --port-base N (0 picks free ones)",
-    )
+class PortTaken(CommandError):
+    """Another process listens on a port that the cluster needs; one line says which, who and what to do."""
+
+    def __init__(self, name: str, use: str, port: int) -> None:
+        self.port = port
+        self.holder = holder_of(port)
+        super().__init__(
+            f"port {port} ({use} of {name}) is in use by {self.holder}: stop it, or give --port-base N for other ports (0: any free)"
+        )
 
 
 def holder_of(port: int) -> str:

@@ -106,6 +106,11 @@ def test_a_wrong_document_gets_the_api_servers_words_and_touches_nothing(
     assert not home.exists()
 
 
+@pytest.mark.parametrize("host", ["0.0.0.0", "::1", ""])
+def test_a_host_that_no_client_can_be_given_is_refused(document: Path, host: str) -> None:
+    assert up(document, "--host", host) == ExitCode.USAGE
+
+
 def test_a_missing_document_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert up(tmp_path / "none.yaml") == ExitCode.FAILED
     assert capsys.readouterr().err == f"Error: cannot read {tmp_path / 'none.yaml'}: No such file or directory\n"
@@ -129,6 +134,7 @@ def test_a_port_in_use_is_one_line_and_starts_nothing(
     error = capsys.readouterr().err
     assert f"port {port} (remoting of demo-namesrv-0) is in use by pid {os.getpid()}" in error
     assert "--port-base" in error
+    assert error.count("\n") == 1
     assert not is_locked(home / "default-demo" / "lock")
 
 

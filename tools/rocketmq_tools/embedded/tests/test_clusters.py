@@ -11,7 +11,7 @@ import msgspec
 import pytest
 
 from rocketmq_operator.model import RocketMQCluster
-from rocketmq_tools.embedded import clusters, identities
+from rocketmq_tools.embedded import clusters, identities, starting
 from rocketmq_tools.embedded.directories import ClusterDirectory, ClusterLock, is_locked
 from rocketmq_tools.embedded.state import ClusterState, Phase, ProcessState, public_view, read_state
 from rocketmq_tools.embedded.tests.clusters_for_tests import cluster, fake_program, wait_until
@@ -28,19 +28,19 @@ def directory(tmp_path: Path) -> Iterator[ClusterDirectory]:
     clusters.stop(long, purge=True)
 
 
-def options(**changes: object) -> clusters.Options:
-    return msgspec.structs.replace(clusters.Options(port_base=0, start_timeout_s=20), **changes)
+def options(**changes: object) -> starting.Options:
+    return msgspec.structs.replace(starting.Options(port_base=0, start_timeout_s=20), **changes)
 
 
-def up(of: RocketMQCluster, directory: ClusterDirectory, given: clusters.Options | None = None) -> ClusterState:
+def up(of: RocketMQCluster, directory: ClusterDirectory, given: starting.Options | None = None) -> ClusterState:
     given = given or options()
-    lock = clusters.claim(directory, clusters.digest_of(of, given), "cluster.yaml")
+    lock = starting.claim(directory, starting.digest_of(of, given), "cluster.yaml")
     try:
-        plan = clusters.make_plan(of, directory, given, source="cluster.yaml", program_of=fake_program)
+        plan = starting.make_plan(of, directory, given, source="cluster.yaml", program_of=fake_program)
     except BaseException:
         lock.release()
         raise
-    return clusters.start_detached(plan, directory, lock)
+    return starting.start_detached(plan, directory, lock)
 
 
 def alive(state: ClusterState) -> list[ProcessState]:
@@ -100,14 +100,14 @@ def test_ephemeral_keeps_no_data_and_leaves_earlier_data_alone(directory: Cluste
 
 def test_a_second_up_says_that_it_runs(directory: ClusterDirectory) -> None:
     up(cluster(), directory)
-    with pytest.raises(clusters.AlreadyRunning, match="demo is already running") as caught:
+    with pytest.raises(starting.AlreadyRunning, match="demo is already running") as caught:
         up(cluster(), directory)
     assert caught.value.same
 
 
 def test_a_changed_document_says_how_to_apply_it(directory: ClusterDirectory) -> None:
     state = up(cluster(), directory)
-    with pytest.raises(clusters.AlreadyRunning, match="with another document") as caught:
+    with pytest.raises(starting.AlreadyRunning, match="with another document") as caught:
         up(cluster(groups=2), directory)
     assert not caught.value.same
     assert "rocketmq up -f cluster.yaml" in caught.value.remedy
@@ -218,7 +218,7 @@ def test_the_lock_is_exclusive_and_ends_with_its_holder(tmp_path: Path) -> None:
 
 def test_light_defaults_apply_only_where_the_document_is_silent(directory: ClusterDirectory) -> None:
     of = cluster(config={"mappedFileSizeCommitLog": "1048576"})
-    plan = clusters.make_plan(of, directory, options(), source="-", program_of=fake_program)
+    plan = starting.make_plan(of, directory, options(), source="-", program_of=fake_program)
     (text,) = plan.processes[1].files.values()
     assert "mappedFileSizeCommitLog=1048576\n" in text
     assert "mappedFileSizeConsumeQueue=300000\n" in text

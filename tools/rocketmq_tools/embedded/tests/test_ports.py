@@ -54,7 +54,7 @@ def test_a_taken_port_is_an_error_with_port_use_and_remedy() -> None:
     with pytest.raises(CommandError) as caught:
         assign(REQUESTS, host=HOST, free=lambda _host, port: port != 10912)
     assert "port 10912 (ha of b0) is in use by" in caught.value.what
-    assert "--port-base" in caught.value.remedy
+    assert "--port-base" in caught.value.what
 
 
 def test_a_taken_http_port_of_a_broker_gives_way() -> None:

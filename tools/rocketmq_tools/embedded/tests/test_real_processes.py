@@ -14,7 +14,7 @@ import pytest
 
 from rocketmq_client import Admin, ConsumeFrom, Producer, PushConsumer
 from rocketmq_operator.model import RocketMQCluster
-from rocketmq_tools.embedded import clusters
+from rocketmq_tools.embedded import clusters, starting
 from rocketmq_tools.embedded.directories import ClusterDirectory
 from rocketmq_tools.embedded.state import ClusterState, read_state
 from rocketmq_tools.embedded.tests.clusters_for_tests import cluster, wait_until
@@ -22,7 +22,7 @@ from rocketmq_tools.errors import CommandError
 
 pytestmark = [pytest.mark.local, pytest.mark.slow]
 
-OPTIONS = clusters.Options(port_base=0, start_timeout_s=60)
+OPTIONS = starting.Options(port_base=0, start_timeout_s=60)
 TOPIC = "Orders"
 
 
@@ -34,13 +34,13 @@ def directory(tmp_path: Path) -> Iterator[ClusterDirectory]:
 
 
 def up(of: RocketMQCluster, directory: ClusterDirectory) -> ClusterState:
-    lock = clusters.claim(directory, clusters.digest_of(of, OPTIONS), "-")
+    lock = starting.claim(directory, starting.digest_of(of, OPTIONS), "-")
     try:
-        plan = clusters.make_plan(of, directory, OPTIONS, source="-")
+        plan = starting.make_plan(of, directory, OPTIONS, source="-")
     except BaseException:
         lock.release()
         raise
-    return clusters.start_detached(plan, directory, lock)
+    return starting.start_detached(plan, directory, lock)
 
 
 async def send(state: ClusterState, bodies: list[bytes]) -> None:

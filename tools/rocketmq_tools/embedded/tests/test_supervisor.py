@@ -10,7 +10,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from rocketmq_tools.embedded import clusters
+from rocketmq_tools.embedded import starting
 from rocketmq_tools.embedded.children import Timing, describe_exit
 from rocketmq_tools.embedded.directories import ClusterDirectory
 from rocketmq_tools.embedded.plan import ClusterPlan
@@ -24,8 +24,8 @@ FAST = Timing(backoff_initial_s=0.01, backoff_max_s=0.05, log_check_s=0.01)
 
 
 def plan_for(directory: ClusterDirectory, **config: str) -> ClusterPlan:
-    plan = clusters.make_plan(
-        cluster(config=config), directory, clusters.Options(port_base=0), source="-", program_of=fake_program
+    plan = starting.make_plan(
+        cluster(config=config), directory, starting.Options(port_base=0), source="-", program_of=fake_program
     )
     # Probes as rendered take seconds to notice anything.
     fast = []
