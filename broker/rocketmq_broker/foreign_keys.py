@@ -27,7 +27,8 @@ KEYS_WITHOUT_EFFECT: Final = frozenset(
     transactionTimeOut transactionCheckMax transactionCheckInterval transactionOpMsgMaxSize
     transactionOpBatchInterval enableBroadcastOffsetStore storeReplyMessageEnable metricsExporterType
     metricsPromExporterPort metricsPromExporterHost putConsumeQueueDataByFileChannel mappedFileSwapEnable
-    dataReadAheadEnable autoMessageVersionOnTopicLen
+    dataReadAheadEnable autoMessageVersionOnTopicLen enableCalcFilterBitMap expectConsumerNumUseFilter
+    maxErrorRateOfBloomFilter filterDataCleanTimeSpan bitMapLengthConsumeQueueExt
     """.split()  # noqa: SIM905 - ninety names are read better as words
 )
 # Accepted only with these values: anything else would need a part that is missing, and ignoring it would surprise.

@@ -12,14 +12,14 @@ from typing import Final
 from rocketmq_broker.clients.consumers import Consumers
 from rocketmq_broker.consumer_offsets import ConsumerOffsets
 from rocketmq_broker.filters.errors import ExpressionError
-from rocketmq_broker.filters.subscriptions import MessageFilter, message_filter
+from rocketmq_broker.filters.subscriptions import MessageFilter, RetryFilter, message_filter
 from rocketmq_broker.filters.tags import is_tag_expression
 from rocketmq_broker.groups import GroupTable
 from rocketmq_broker.held_pulls import HeldPull, HeldPulls
 from rocketmq_broker.settings import BrokerSettings
 from rocketmq_broker.statistics import BrokerStatistics
 from rocketmq_broker.topics import TopicTable
-from rocketmq_common import permissions
+from rocketmq_common import names, permissions
 from rocketmq_common.groups import SubscriptionGroupConfig
 from rocketmq_common.sysflags import PULL_COMMIT_OFFSET, PULL_SUBSCRIPTION, PULL_SUSPEND
 from rocketmq_remoting.codes import RequestCode, ResponseCode
@@ -201,9 +201,11 @@ class PullProcessor:
                 f"The broker does not support consumer to filter message by {expression_type}",
             )
         try:
-            if group is not None and subscription is not None:
-                return group.filter_for(subscription)
-            return message_filter(expression, expression_type)
+            if group is None or subscription is None:
+                return message_filter(expression, expression_type)
+            if self._settings.filter_support_retry and names.is_retry_topic(subscription.topic):
+                return RetryFilter(group.filter_of_topic)
+            return group.filter_for(subscription)
         except ExpressionError as error:
             raise RemotingError(
                 ResponseCode.SUBSCRIPTION_PARSE_FAILED, f"parse the consumer's subscription failed: {error}"

@@ -83,6 +83,7 @@ class BrokerSettings(msgspec.Struct, kw_only=True, rename="camel"):
     use_server_side_reset_offset: bool = True
     slave_read_enable: bool = False
     enable_property_filter: bool = False
+    filter_support_retry: bool = False
     lite_pull_message_enable: bool = True
     revive_queue_num: int = 8
     timer_wheel_enable: bool = True

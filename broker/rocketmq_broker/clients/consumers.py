@@ -10,6 +10,7 @@ import asyncio
 from collections.abc import Callable, Iterable
 
 from rocketmq_broker.clients.members import EXPIRY_MS, GROUPS_PER_CONNECTION_MAX, MEMBERS_MAX, Member
+from rocketmq_broker.filters.errors import ExpressionError
 from rocketmq_broker.filters.subscriptions import MessageFilter, filter_for
 from rocketmq_common.clock import Clock
 from rocketmq_remoting.bodies import BROADCASTING, CONSUME_PASSIVELY, ConsumerData, SubscriptionData
@@ -46,6 +47,16 @@ class ConsumerGroup:
         wanted = filter_for(subscription)
         self._filters[subscription.topic] = subscription, wanted
         return wanted
+
+    def filter_of_topic(self, topic: str) -> MessageFilter | None:
+        """The filter of what the group wants of ``topic``; ``None`` when it wants nothing, or cannot be understood."""
+        subscription = self.subscriptions.get(topic)
+        if subscription is None:
+            return None
+        try:
+            return self.filter_for(subscription)
+        except ExpressionError:
+            return None
 
     def client_ids(self) -> list[str]:
         """Distinct client ids in the order of arrival."""

@@ -85,7 +85,9 @@ class ExpressionCache:
             try:
                 found = Expression(text)
                 if found.ignored:
-                    logger.warning("filter %r ends before %r: the rest is ignored, as by Apache's broker", text, found.ignored)
+                    logger.warning(
+                        "filter %r ends before %r: the rest is ignored, as by Apache's broker", text, found.ignored
+                    )
             except ExpressionError as error:
                 found = error
             if len(text) <= LENGTH_MAX:

@@ -15,9 +15,9 @@ from rocketmq_broker.filters.errors import ExpressionError
 from rocketmq_broker.filters.expressions import Expression, compile_expression
 from rocketmq_broker.filters.record_properties import PropertyReader, properties_bytes
 from rocketmq_broker.filters.tags import is_tag_expression, tag_codes
-from rocketmq_remoting.bodies import SubscriptionData
+from rocketmq_common.properties import PROPERTY_RETRY_TOPIC
+from rocketmq_remoting.bodies import EXPRESSION_SQL92, SubscriptionData
 
-EXPRESSION_SQL92: Final = "SQL92"
 TAG_FILTERS_MAX: Final = 4096
 # The loop serves nobody else while a scan evaluates; a scan of ordinary messages needs a tenth of it.
 SCAN_TIME_MAX_MS: Final = 20
@@ -96,6 +96,35 @@ class SqlFilter:
     def accepts_record(self, tags_code: int, record: memoryview) -> bool:
         """See `MessageFilter`."""
         return self._matches(self._values(properties_bytes(record)))
+
+
+class RetryFilter:
+    """Wants what failed before and is still wanted: messages of a retry topic by the SQL92 filter of the topic they came from.
+
+    ``filter_of`` gives the group's filter of a topic, ``None`` when it has none. Apache does this with ``filterSupportRetry=true``.
+    """
+
+    __slots__ = ("_filter_of",)
+    tags_codes: frozenset[int] | None = None
+    _origin: Final = PropertyReader([PROPERTY_RETRY_TOPIC])
+
+    def __init__(self, filter_of: Callable[[str], MessageFilter | None]) -> None:
+        self._filter_of = filter_of
+
+    @property
+    def accept(self) -> Accept:
+        """See `MessageFilter`."""
+        return self.accepts_record
+
+    def accepts_tags_code(self, tags_code: int) -> bool:
+        """True: the origin is not in the code."""
+        return True
+
+    def accepts_record(self, tags_code: int, record: memoryview) -> bool:
+        """See `MessageFilter`. A filter by tags lets everything pass: what failed had passed it already."""
+        (origin,) = self._origin.values(properties_bytes(record))
+        wanted = None if origin is None else self._filter_of(origin)
+        return not isinstance(wanted, SqlFilter) or wanted.accepts_record(tags_code, record)
 
 
 @lru_cache(maxsize=TAG_FILTERS_MAX)
