@@ -8,12 +8,9 @@ topic is told under that topic with ``is_retry``. A slave tells no lag, so that 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Final
-
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
-from prometheus_client.registry import Collector
 
 from rocketmq_broker.admin.progress import Progress
 from rocketmq_broker.clients.consumers import Consumers
@@ -26,6 +23,7 @@ from rocketmq_broker.statistics import MESSAGE_SIZE_BOUNDS, BrokerStatistics
 from rocketmq_broker.topics import TopicTable
 from rocketmq_common import names, versions
 from rocketmq_common.clock import Clock
+from rocketmq_common.exposition import COUNTER, GAUGE, HISTOGRAM, Family
 from rocketmq_common.files import FileSystem
 from rocketmq_remoting.codes import RequestCode, ResponseCode
 from rocketmq_remoting.connection import LATENCY_BOUNDS_MS, LatencyBuckets
@@ -35,14 +33,17 @@ from rocketmq_store.store import MessageStore
 NODE_TYPE: Final = "broker"
 # (group, topic) pairs whose lag is told; more would make a scrape slower than its interval.
 LAG_SERIES_MAX: Final = 50_000
+# Series, and pairs, between two breaths of the event loop: about a millisecond of work.
+SLICE: Final = 250
+LAG_SLICE: Final = 50
 CONSUME_MODES: Final = {"CONSUME_ACTIVELY": "pull", "CONSUME_PASSIVELY": "push", "CONSUME_POP": "pop"}
 MESSAGE_TYPE: Final = "message.type"
 
 Latencies = Mapping[tuple[int, int, bool], LatencyBuckets]
 
 
-class BrokerCollector(Collector):
-    """A prometheus_client collector over the parts of one broker."""
+class BrokerMetrics:
+    """Metrics over the parts of one broker."""
 
     def __init__(
         self,
@@ -77,11 +78,15 @@ class BrokerCollector(Collector):
         self._recovery = recovery
         self._replication = replication
         extra = parse_labels(settings.metrics_label)
-        self._label_names = ["cluster", "node_type", "node_id", *extra]
-        self._label_values = [settings.broker_cluster_name, NODE_TYPE, settings.broker_name, *extra.values()]
+        self._common = {
+            "cluster": settings.broker_cluster_name,
+            "node_type": NODE_TYPE,
+            "node_id": settings.broker_name,
+            **extra,
+        }
 
-    def collect(self) -> Iterator[Metric]:
-        """Everything, as it is now."""
+    def collect(self) -> Iterator[Family | None]:
+        """Everything, as it is now; each ``None`` is a good moment to let the event loop do something else."""
         yield from self._traffic()
         yield from self._sizes()
         if self._settings.broker_id == 0:
@@ -95,35 +100,38 @@ class BrokerCollector(Collector):
 
     # -- inside ------------------------------------------------------------------------------------------------------
 
-    def _traffic(self) -> Iterator[Metric]:
+    def _traffic(self) -> Iterator[Family | None]:
         labels = ("topic", "message_type", "is_system")
         messages_in = self._counter("rocketmq_messages_in", "Messages taken from producers", *labels)
         bytes_in = self._counter("rocketmq_throughput_in", "Body bytes taken from producers", *labels)
-        for topic, counters in self._statistics.topics.items():
+        for number, (topic, counters) in enumerate(list(self._statistics.topics.items())):
+            if number % SLICE == SLICE - 1:
+                yield None
             if names.is_retry_topic(topic) or names.is_dlq_topic(topic):
                 continue
             values = [topic, self._message_type(topic), self._is_system(topic)]
-            self._add(messages_in, values, counters.put_nums)
-            self._add(bytes_in, values, counters.put_size)
+            messages_in.add(values, counters.put_nums)
+            bytes_in.add(values, counters.put_size)
         labels = ("topic", "consumer_group", "is_system")
         messages_out = self._counter("rocketmq_messages_out", "Messages given to consumers", *labels)
         bytes_out = self._counter("rocketmq_throughput_out", "Record bytes given to consumers", *labels)
         dead = self._counter("rocketmq_send_to_dlq_messages", "Messages sent to dead-letter topics", *labels)
-        for (group, topic), group_counters in self._statistics.groups.items():
+        for number, ((group, topic), group_counters) in enumerate(list(self._statistics.groups.items())):
+            if number % SLICE == SLICE - 1:
+                yield None
             values = [topic, group, self._is_system(topic, group)]
-            self._add(messages_out, values, group_counters.get_nums)
-            self._add(bytes_out, values, group_counters.get_size)
+            messages_out.add(values, group_counters.get_nums)
+            bytes_out.add(values, group_counters.get_size)
             if group_counters.dlq_nums:
-                self._add(dead, values, group_counters.dlq_nums)
+                dead.add(values, group_counters.dlq_nums)
         yield from (messages_in, bytes_in, messages_out, bytes_out, dead)
 
-    def _sizes(self) -> Iterator[Metric]:
+    def _sizes(self) -> Iterator[Family | None]:
         sizes = self._histogram("rocketmq_message_size", "Body bytes of messages")
-        buckets = _cumulative(MESSAGE_SIZE_BOUNDS, self._statistics.message_size_counts)
-        sizes.add_metric(self._label_values, buckets, self._statistics.put_size)
+        sizes.add_histogram([], MESSAGE_SIZE_BOUNDS, self._statistics.message_size_counts, self._statistics.put_size)
         yield sizes
 
-    def _lag(self) -> Iterator[Metric]:
+    def _lag(self) -> Iterator[Family | None]:
         labels = ("consumer_group", "topic", "is_retry", "is_system")
         lag = self._gauge("rocketmq_consumer_lag_messages", "Messages not yet acknowledged", *labels)
         lag_time = self._gauge(
@@ -139,7 +147,11 @@ class BrokerCollector(Collector):
         now = self._clock.now_ms()
         online = ((name, topic) for name, state in self._consumers.groups.items() for topic in state.subscriptions)
         # A group that just came has no offsets yet and shows at once, with zeros.
-        for group, topic in list(dict.fromkeys((*self._offsets.offsets, *online)))[:LAG_SERIES_MAX]:
+        for number, (group, topic) in enumerate(
+            list(dict.fromkeys((*self._offsets.offsets, *online)))[:LAG_SERIES_MAX]
+        ):
+            if number % LAG_SLICE == LAG_SLICE - 1:
+                yield None
             config = self._topics.get(topic)
             if config is None or self._groups.get(group) is None or self._progress.is_left_behind(group, topic):
                 continue
@@ -157,14 +169,14 @@ class BrokerCollector(Collector):
                     stored = self._progress.store_time(topic, queue.queue_id, queue.pull_offset)
                     oldest_undelivered = min(oldest_undelivered, stored) if stored > 0 else oldest_undelivered
             values = [group, topic, _text(names.is_retry_topic(topic)), self._is_system(topic, group)]
-            self._add(lag, values, behind)
-            self._add(lag_time, values, now - oldest_unread)
-            self._add(inflight, values, held)
-            self._add(queueing, values, now - oldest_undelivered)
-            self._add(ready, values, waiting)
+            lag.add(values, behind)
+            lag_time.add(values, now - oldest_unread)
+            inflight.add(values, held)
+            queueing.add(values, now - oldest_undelivered)
+            ready.add(values, waiting)
         yield from (lag, lag_time, inflight, queueing, ready)
 
-    def _connections(self) -> Iterator[Metric]:
+    def _connections(self) -> Iterator[Family | None]:
         producers = self._gauge(
             "rocketmq_producer_connections", "Connections of producers", "language", "version", "protocol_type"
         )
@@ -174,7 +186,7 @@ class BrokerCollector(Collector):
             for member in of_group.values()
         }
         for values, count in Counter(members.values()).items():
-            self._add(producers, values, count)
+            producers.add(values, count)
         yield producers
         consumers = self._gauge(
             "rocketmq_consumer_connections", "Connections of consumers",
@@ -187,10 +199,10 @@ class BrokerCollector(Collector):
             )
             for (language, version), count in kinds.items():
                 system = _text(names.is_system_group(name))
-                self._add(consumers, [name, language, version, mode, "remoting", system], count)
+                consumers.add([name, language, version, mode, "remoting", system], count)
         yield consumers
 
-    def _calls(self) -> Iterator[Metric]:
+    def _calls(self) -> Iterator[Family | None]:
         calls = self._histogram(
             "rocketmq_rpc_latency_milliseconds", "Time from a request's arrival to its answer",
             "protocol_type", "request_code", "response_code", "is_long_polling", "result",
@@ -208,10 +220,10 @@ class BrokerCollector(Collector):
             counts, sum_ms = merged.get(key, ([0] * len(buckets.counts), 0.0))
             merged[key] = ([a + b for a, b in zip(counts, buckets.counts, strict=True)], sum_ms + buckets.sum_ms)
         for key, (counts, sum_ms) in merged.items():
-            calls.add_metric([*self._label_values, *key, "success"], _cumulative(LATENCY_BOUNDS_MS, counts), sum_ms)
+            calls.add_histogram([*key, "success"], LATENCY_BOUNDS_MS, counts, sum_ms)
         yield calls
 
-    def _storage(self) -> Iterator[Metric]:
+    def _storage(self) -> Iterator[Family | None]:
         store, root = self._store.statistics(), Path(self._store.settings.root)
         total, free = self._files.usage(root)
         earliest = store.earliest_store_time_ms
@@ -230,28 +242,32 @@ class BrokerCollector(Collector):
             ),
         ):
             gauge = self._gauge(name, text, "storage_type", "storage_medium")
-            self._add(gauge, ["local", "disk"], value)
+            gauge.add(["local", "disk"], value)
             yield gauge
         ratio = self._gauge("rocketmq_disk_ratio", "Share of the file system in use, 0 to 1", "path")
-        self._add(ratio, [str(root)], (total - free) / total if total else 0.0)
+        ratio.add([str(root)], (total - free) / total if total else 0.0)
         yield ratio
         yield self._single("rocketmq_store_writeable", "1 while the store takes messages", int(store.is_writeable))
         flushes = self._counter("rocketmq_flush", "Syncs of the log")
-        self._add(flushes, [], store.flush_count)
+        flushes.add([], store.flush_count)
         yield flushes
         yield self._single(
             "rocketmq_flush_duration_seconds", "Duration of the last sync of the log", store.last_flush_ms / 1000
         )
 
-    def _replicas(self) -> Iterator[Metric]:
+    def _replicas(self) -> Iterator[Family | None]:
         status = self._replication()
         if isinstance(status, MasterStatus):
             lag = self._gauge("rocketmq_replication_lag_bytes", "Log that a slave has not acknowledged", "slave")
             for slave in status.slaves:
-                self._add(lag, [slave.address], slave.lag_bytes)
+                lag.add([slave.address], slave.lag_bytes)
             yield lag
             for name, text, value in (
-                ("rocketmq_replication_in_sync_replicas", "Replicas in sync, the master included", status.in_sync_count),
+                (
+                    "rocketmq_replication_in_sync_replicas",
+                    "Replicas in sync, the master included",
+                    status.in_sync_count,
+                ),
                 ("rocketmq_replication_needed_replicas", "Replicas a send waits for", status.needed_count),
                 ("rocketmq_replication_waiting_sends", "Sends that wait for slaves", status.waiting_count),
                 ("rocketmq_replication_confirmed_offset", "Log that enough replicas have", status.replicated_offset),
@@ -259,22 +275,28 @@ class BrokerCollector(Collector):
                 yield self._single(name, text, value)
             for name, text, value in (
                 ("rocketmq_replication_timeouts", "Sends whose slaves were late", status.timeout_count),
-                ("rocketmq_replication_protocol_errors", "Slaves dropped for what they said", status.protocol_error_count),
+                (
+                    "rocketmq_replication_protocol_errors",
+                    "Slaves dropped for what they said",
+                    status.protocol_error_count,
+                ),
                 ("rocketmq_replication_pushed_bytes", "Log bytes pushed to slaves", status.pushed_bytes),
             ):
                 counter = self._counter(name, text)
-                self._add(counter, [], value)
+                counter.add([], value)
                 yield counter
         elif isinstance(status, FollowingStatus):
-            yield self._single("rocketmq_replication_connected", "1 while the master is followed", int(status.is_connected))
+            yield self._single(
+                "rocketmq_replication_connected", "1 while the master is followed", int(status.is_connected)
+            )
             yield self._single("rocketmq_replication_behind_bytes", "Log of the master not yet here", status.lag_bytes)
 
-    def _tables(self) -> Iterator[Metric]:
+    def _tables(self) -> Iterator[Family | None]:
         yield self._single("rocketmq_broker_permission", "2 write, 4 read, 6 both", self._settings.broker_permission)
         yield self._single("rocketmq_topic_number", "Topics", len(self._topics.configs))
         yield self._single("rocketmq_consumer_group_number", "Consumer groups", len(self._groups.configs))
 
-    def _process(self) -> Iterator[Metric]:
+    def _process(self) -> Iterator[Family | None]:
         statistics = self._statistics
         yield self._single(
             "rocketmq_event_loop_lag_seconds",
@@ -289,28 +311,25 @@ class BrokerCollector(Collector):
         recovery = self._recovery()
         if recovery is not None:
             gauge = self._gauge("rocketmq_recovery_duration_seconds", "Duration of the recovery at the start", "mode")
-            self._add(gauge, [recovery.mode], recovery.elapsed_ms / 1000)
+            gauge.add([recovery.mode], recovery.elapsed_ms / 1000)
             yield gauge
         build = self._gauge("rocketmq_build_info", "Release that is spoken on the wire", "version")
-        self._add(build, [versions.version_name(versions.CURRENT)], 1)
+        build.add([versions.version_name(versions.CURRENT)], 1)
         yield build
 
-    def _counter(self, name: str, text: str, *labels: str) -> CounterMetricFamily:
-        return CounterMetricFamily(name, text, labels=[*self._label_names, *labels])
+    def _counter(self, name: str, text: str, *labels: str) -> Family:
+        return Family(COUNTER, f"{name}_total", text, self._common, labels)
 
-    def _gauge(self, name: str, text: str, *labels: str) -> GaugeMetricFamily:
-        return GaugeMetricFamily(name, text, labels=[*self._label_names, *labels])
+    def _gauge(self, name: str, text: str, *labels: str) -> Family:
+        return Family(GAUGE, name, text, self._common, labels)
 
-    def _histogram(self, name: str, text: str, *labels: str) -> HistogramMetricFamily:
-        return HistogramMetricFamily(name, text, labels=[*self._label_names, *labels])
+    def _histogram(self, name: str, text: str, *labels: str) -> Family:
+        return Family(HISTOGRAM, name, text, self._common, labels)
 
-    def _single(self, name: str, text: str, value: float) -> GaugeMetricFamily:
+    def _single(self, name: str, text: str, value: float) -> Family:
         gauge = self._gauge(name, text)
-        self._add(gauge, [], value)
+        gauge.add([], value)
         return gauge
-
-    def _add(self, family: CounterMetricFamily | GaugeMetricFamily, values: Sequence[str], value: float) -> None:
-        family.add_metric([*self._label_values, *values], value)
 
     def _is_system(self, topic: str, group: str = "") -> str:
         return _text(self._topics.is_system(topic) or (bool(group) and names.is_system_group(group)))
@@ -325,15 +344,6 @@ def parse_labels(text: str) -> dict[str, str]:
     """``metricsLabel``: ``name:value`` pairs separated by commas; pairs that are none are left out."""
     pairs = (part.split(":", 1) for part in text.split(",") if ":" in part)
     return {name.strip(): value.strip() for name, value in pairs if name.strip().isidentifier()}
-
-
-def _cumulative(bounds: Sequence[int], counts: Sequence[int]) -> list[tuple[str, float]]:
-    total = 0
-    result: list[tuple[str, float]] = []
-    for bound, count in zip((*(str(float(b)) for b in bounds), "+Inf"), counts, strict=True):
-        total += count
-        result.append((bound, total))
-    return result
 
 
 def _code_name(codes: type[RequestCode] | type[ResponseCode], code: int) -> str:

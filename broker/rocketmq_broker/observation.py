@@ -16,6 +16,7 @@ from rocketmq_broker.delay import DelaySchedule
 from rocketmq_broker.groups import GroupTable
 from rocketmq_broker.ha.status import FollowingStatus, MasterStatus
 from rocketmq_broker.identity import Identity
+from rocketmq_broker.metrics import BrokerMetrics
 from rocketmq_broker.runtime_info import Latencies, RuntimeInfo
 from rocketmq_broker.settings import LoadedSettings
 from rocketmq_broker.statistics import BrokerStatistics
@@ -29,8 +30,6 @@ from rocketmq_store.statuses import RecoveryReport
 from rocketmq_store.store import MessageStore
 
 if TYPE_CHECKING:
-    from prometheus_client.registry import Collector
-
     from rocketmq_broker.web import WebServer
 
 
@@ -71,15 +70,10 @@ class Observation:
         )  # fmt: skip
         self._web: WebServer | None = None
 
-        def collector() -> Collector:
-            from rocketmq_broker.metrics import BrokerCollector
-
-            return BrokerCollector(
-                settings, topics, groups, offsets, consumers, producers, store, statistics, self.admin.progress,
-                files, clock, latencies=latencies, recovery=recovery, replication=replication,
-            )  # fmt: skip
-
-        self._make_collector = collector
+        self.metrics = BrokerMetrics(
+            settings, topics, groups, offsets, consumers, producers, store, statistics, self.admin.progress,
+            files, clock, latencies=latencies, recovery=recovery, replication=replication,
+        )  # fmt: skip
 
     def routes(self) -> list[Route]:
         """The rows of the broker's table that administration serves."""
@@ -90,13 +84,13 @@ class Observation:
         # Imported here: a broker with its pages switched off does not pay for the framework.
         from rocketmq_broker.web import WebServer
 
-        self._web = WebServer(self._problems, self._make_collector)
+        self._web = WebServer(self._problems, self.metrics.collect)
         await self._web.start(self._settings.http_address(), port)
         self._identity.http_port = self._web.port
 
     def start(self, tasks: TaskRegistry) -> None:
         """Take statistics from now on; the store is open."""
-        tasks.every(SAMPLE_INTERVAL_MS, self.windows.sample, "statistics windows")
+        tasks.every(SAMPLE_INTERVAL_MS, self.windows.sample_in_slices, "statistics windows")
 
     async def stop(self) -> None:
         """Close the pages."""

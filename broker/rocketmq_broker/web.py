@@ -5,14 +5,13 @@ Only this module knows the web framework. It reads through two functions and cha
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Final
+import asyncio
+from collections.abc import Callable, Iterator
+from typing import Final
 
 from aiohttp import web
 
-if TYPE_CHECKING:
-    from prometheus_client import CollectorRegistry
-    from prometheus_client.registry import Collector
+from rocketmq_common.exposition import CONTENT_TYPE, Family
 
 REQUEST_BYTES_MAX: Final = 64 * 1024
 HEADER_BYTES_MAX: Final = 8190
@@ -23,20 +22,21 @@ CONNECTIONS_MAX: Final = 256
 
 
 class WebServer:
-    """``problems`` says why clients should not come yet (empty: ready); ``collector`` makes the metrics at the first scrape."""
+    """``problems`` says why clients should not come yet (empty: ready); ``metrics`` gives families, and ``None`` for a pause."""
 
     def __init__(
         self,
         problems: Callable[[], list[str]],
-        collector: Callable[[], Collector],
+        metrics: Callable[[], Iterator[Family | None]],
         *,
         idle_seconds: float = IDLE_SECONDS,
     ) -> None:
         self._problems = problems
-        self._collector = collector
+        self._collect = metrics
         self._idle_seconds = idle_seconds
         self._runner: web.AppRunner | None = None
-        self._registry: CollectorRegistry | None = None
+        # One scrape at a time: two would only make each other, and the messages, slower.
+        self._scrape_lock = asyncio.Lock()
 
     @property
     def port(self) -> int:
@@ -79,10 +79,10 @@ class WebServer:
         return web.json_response(body, status=503 if problems else 200)
 
     async def _metrics(self, _: web.Request) -> web.Response:
-        # Imported at the first scrape: a broker that nobody scrapes does not pay for it.
-        from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
-
-        if self._registry is None:
-            self._registry = CollectorRegistry(auto_describe=False)
-            self._registry.register(self._collector())
-        return web.Response(body=generate_latest(self._registry), headers={"Content-Type": CONTENT_TYPE_LATEST})
+        parts: list[bytes] = []
+        async with self._scrape_lock:
+            for family in self._collect():
+                if family is not None:
+                    parts.append(family.encode())
+                await asyncio.sleep(0)
+        return web.Response(body=b"".join(parts), headers={"Content-Type": CONTENT_TYPE})

@@ -7,7 +7,8 @@ and the notes of a deleted topic or group vanish with their counter.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import asyncio
+from collections.abc import Callable, Iterator
 from datetime import date, datetime
 from typing import Final, NamedTuple, TypeVar
 
@@ -23,6 +24,7 @@ DAY_SAMPLES: Final = 25  # one each hour
 SAMPLES_PER_HOUR_NOTE: Final = 60
 SAMPLES_PER_DAY_NOTE: Final = 360
 RATE_SAMPLES: Final = 61
+SLICE: Final = 250  # counters; a millisecond or two of work
 ITEMS_MAX: Final = 50_000  # counters with notes, of topics and groups together
 
 K = TypeVar("K")
@@ -113,6 +115,15 @@ class StatisticsWindows:
 
     def sample(self) -> None:
         """Take one note of everything that moved; to be called each `SAMPLE_INTERVAL_MS`."""
+        for _ in self._steps():
+            pass
+
+    async def sample_in_slices(self) -> None:
+        """The same, giving way to whatever else waits for the event loop after every `SLICE` counters."""
+        for _ in self._steps():
+            await asyncio.sleep(0)
+
+    def _steps(self) -> Iterator[None]:
         now = self._clock.now_ms()
         self._sample_count += 1
         statistics = self._statistics
@@ -120,10 +131,14 @@ class StatisticsWindows:
             del self._topics[topic]
         for key in [key for key in self._groups if key not in statistics.groups]:
             del self._groups[key]
-        for topic, counters in statistics.topics.items():
+        for number, (topic, counters) in enumerate(list(statistics.topics.items())):
             self._note(self._topics, topic, _topic_values(counters), now)
-        for key, group_counters in statistics.groups.items():
+            if number % SLICE == SLICE - 1:
+                yield
+        for number, (key, group_counters) in enumerate(list(statistics.groups.items())):
             self._note(self._groups, key, _group_values(group_counters), now)
+            if number % SLICE == SLICE - 1:
+                yield
         self._extend(self._broker, self._broker_values(), now)
         _append(self._rates, (now, self._rate_values()), RATE_SAMPLES)
         day = _local_day(now)

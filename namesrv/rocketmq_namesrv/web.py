@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import gc
 from typing import TYPE_CHECKING, Any, Final
 
 from aiohttp import web
 
-if TYPE_CHECKING:
-    from prometheus_client import CollectorRegistry
+from rocketmq_common.exposition import CONTENT_TYPE
+from rocketmq_namesrv import metrics
 
+if TYPE_CHECKING:
     from rocketmq_namesrv.app import NameServer
 
 REQUEST_BYTES_MAX: Final = 64 * 1024
@@ -24,7 +24,6 @@ class WebServer:
     def __init__(self, namesrv: NameServer) -> None:
         self._namesrv = namesrv
         self._runner: web.AppRunner | None = None
-        self._registry: CollectorRegistry | None = None
 
     @property
     def port(self) -> int:
@@ -69,13 +68,5 @@ class WebServer:
         return web.json_response(body, status=503 if reasons else 200)
 
     async def _metrics(self, _: web.Request) -> web.Response:
-        # Imported at the first scrape: a name server that nobody scrapes does not pay for it.
-        from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
-
-        from rocketmq_namesrv.metrics import NamesrvCollector
-
-        if self._registry is None:
-            self._registry = CollectorRegistry()
-            self._registry.register(NamesrvCollector(self._namesrv))
-            gc.freeze()
-        return web.Response(body=generate_latest(self._registry), headers={"Content-Type": CONTENT_TYPE_LATEST})
+        page = b"".join(family.encode() for family in metrics.collect(self._namesrv))
+        return web.Response(body=page, headers={"Content-Type": CONTENT_TYPE})

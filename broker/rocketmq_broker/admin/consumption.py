@@ -5,6 +5,7 @@ The maps keyed by queue are written with bare objects as keys: fastjson2 in the 
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterable
 from typing import Any
 
@@ -37,17 +38,16 @@ from rocketmq_store.store import MessageStore
 
 
 class ConsumeStats(msgspec.Struct):
-    """Consumption of some topics by one group, with what is summed up over it."""
+    """Consumption of some topics by one group: finished entries per queue, and what is summed up over them."""
 
-    offsets: list[tuple[MessageQueue, dict[str, int]]] = []
+    offsets: list[bytes] = []
     consume_tps: float = 0.0
     diff: int = 0
     inflight: int = 0
 
     def encode(self) -> bytes:
         """Java's ConsumeStats."""
-        table = javajson.dumps_object_keyed(self.offsets)
-        return b'{"consumeTps":%s,"offsetTable":%b}' % (repr(self.consume_tps).encode(), table)
+        return b'{"consumeTps":%b,"offsetTable":{%b}}' % (repr(self.consume_tps).encode(), b",".join(self.offsets))
 
 
 class ConsumptionReports:
@@ -104,7 +104,7 @@ class ConsumptionReports:
         body = b'{"offsetTable":%b,"topicPutTps":%s}' % (javajson.dumps_object_keyed(pairs), repr(tps).encode())
         return Response(body=body)
 
-    def consume_stats(self, _: Connection, __: Command, header: GetConsumeStatsRequestHeader) -> Response:
+    async def consume_stats(self, _: Connection, __: Command, header: GetConsumeStatsRequestHeader) -> Response:
         """208: of the topics named, else of all on which the group has offsets."""
         group = header.consumer_group
         wanted = [topic for topic in (header.topic_list or "").split(";") if topic.strip()]
@@ -120,13 +120,17 @@ class ConsumptionReports:
         for config in configs:
             self._add(stats, group, config, config.read_queue_nums)
             _check_size(len(stats.offsets), f"group {group}: name a topic")
+            # A group may read thousands of topics; sends must not wait for all of them.
+            await asyncio.sleep(0)
         return Response(body=stats.encode())
 
-    def broker_consume_stats(self, _: Connection, __: Command, header: GetBrokerConsumeStatsRequestHeader) -> Response:
+    async def broker_consume_stats(
+        self, _: Connection, __: Command, header: GetBrokerConsumeStatsRequestHeader
+    ) -> Response:
         """317: every group with every topic of it."""
         parts: list[bytes] = []
         diff = inflight = entries = 0
-        for group in self._groups.configs:
+        for group in list(self._groups.configs):
             encoded = []
             for config in self._progress.topics_of(group):
                 if header.is_order and not config.order:
@@ -138,6 +142,7 @@ class ConsumptionReports:
                 diff += stats.diff
                 inflight += stats.inflight
                 encoded.append(stats.encode())
+                await asyncio.sleep(0)
             parts.append(b"{%b:[%b]}" % (javajson.dumps(group), b",".join(encoded)))
         body = b'{"brokerAddr":%b,"consumeStatsList":[%b],"totalDiff":%d,"totalInflightDiff":%d}' % (
             javajson.dumps(self._identity.address), b",".join(parts), diff, inflight,
@@ -192,16 +197,14 @@ class ConsumptionReports:
 
     def _add(self, stats: ConsumeStats, group: str, config: TopicConfig, queue_nums: int) -> None:
         topic = config.topic_name
+        key = b'{"brokerName":%b,"queueId":%%d,"topic":%b}' % (_quoted(self._broker_name), _quoted(topic))
+        entry = key + b':{"brokerOffset":%d,"consumerOffset":%d,"lastTimestamp":%d,"pullOffset":%d}'
         for queue in self._progress.queues(group, topic, queue_nums):
             consumer_offset = max(queue.consumer_offset, 0)
-            last = self._progress.store_time(topic, queue.queue_id, consumer_offset - 1)
-            entry = {
-                "brokerOffset": queue.broker_offset,
-                "consumerOffset": consumer_offset,
-                "lastTimestamp": max(last, 0),
-                "pullOffset": queue.pull_offset,
-            }
-            stats.offsets.append((self._queue(config, queue.queue_id), entry))
+            last = max(self._progress.store_time(topic, queue.queue_id, consumer_offset - 1), 0)
+            stats.offsets.append(
+                entry % (queue.queue_id, queue.broker_offset, consumer_offset, last, queue.pull_offset)
+            )
             stats.diff += queue.broker_offset - consumer_offset
             stats.inflight += queue.pull_offset - consumer_offset
         stats.consume_tps += self._windows.group(group, topic, 0).minute.tps
@@ -214,6 +217,11 @@ class ConsumptionReports:
 
     def _queue(self, config: TopicConfig, queue_id: int) -> MessageQueue:
         return MessageQueue(config.topic_name, self._broker_name, queue_id)
+
+
+def _quoted(name: str) -> bytes:
+    """A name as JSON text, fit to stand in a format."""
+    return javajson.dumps(name).replace(b"%", b"%%")
 
 
 def _check_size(entries: int, remedy: str) -> None:

@@ -10,23 +10,15 @@ from pathlib import Path
 
 import aiohttp
 import pytest
-from prometheus_client.registry import Collector
 
 from rocketmq_broker.app import ListenError
 from rocketmq_broker.tests.harness import make_broker, serving
 from rocketmq_broker.web import WebServer
 
 
-class Nothing(Collector):
-    """No metrics."""
-
-    def collect(self):
-        return iter(())
-
-
 @asynccontextmanager
 async def pages(problems: list[str], idle_seconds: float = 15.0) -> AsyncIterator[WebServer]:
-    server = WebServer(lambda: problems, Nothing, idle_seconds=idle_seconds)
+    server = WebServer(lambda: problems, lambda: iter(()), idle_seconds=idle_seconds)
     await server.start("127.0.0.1", 0)
     try:
         yield server

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import aiohttp
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
 
 from rocketmq_common import javajson
 from rocketmq_common.clock import ManualClock
@@ -356,9 +357,13 @@ async def test_pages_tell_health_readiness_and_metrics(server):
             assert (answer.status, (await answer.json())["reasons"]) == (503, ["starting or stopping"])
         async with session.get("/metrics") as answer:
             text = await answer.text()
-    assert 'rocketmq_namesrv_brokers{cluster="c",node_type="nameserver"} 1.0' in text
-    assert "rocketmq_namesrv_topics 2.0" in text
-    assert 'rocketmq_build_info{node_type="nameserver",version="V5_5_0"} 1.0' in text
+    found = {
+        (s.name, *sorted(s.labels.items())): s.value for f in text_string_to_metric_families(text) for s in f.samples
+    }
+    node = ("node_type", "nameserver")
+    assert found["rocketmq_namesrv_brokers", ("cluster", "c"), node] == 1
+    assert found["rocketmq_namesrv_topics", node] == 2
+    assert found["rocketmq_build_info", node, ("version", "V5_5_0")] == 1
     assert 'request_code="get_routeinfo_by_topic"' in text
 
 
