@@ -6,6 +6,7 @@ After an intended change: ``python -m rocketmq_operator.tests.golden_files`` rew
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -16,6 +17,7 @@ from hypothesis import strategies as st
 
 from rocketmq_operator import config, labels
 from rocketmq_operator.crd import cluster_schema
+from rocketmq_operator.documents import parse_documents
 from rocketmq_operator.model import (
     Brokers,
     ClusterSpec,
@@ -180,6 +182,19 @@ def test_pods_satisfy_the_restricted_pod_security_standard() -> None:
 def test_manifests_are_plain_yaml_with_quoted_text() -> None:
     manifests = render(small(config={"fileReservedTime": "72"}))
     assert list(yaml.safe_load_all(yaml.safe_dump_all(manifests))) == manifests
+
+
+EXAMPLES = sorted((Path(__file__).parents[3] / "examples").glob("*.yaml"))
+
+
+@pytest.mark.parametrize("example", EXAMPLES, ids=[p.stem for p in EXAMPLES])
+def test_every_example_is_valid_and_renders(example: Path) -> None:
+    for document in parse_documents(example.read_text(encoding="utf-8"), example.name):
+        assert by_kind(render(document.cluster), "StatefulSet")
+
+
+def test_there_are_examples() -> None:
+    assert {"minimal", "demo", "production"} <= {p.stem for p in EXAMPLES}
 
 
 def test_crd_defaults_render_without_any_field_of_the_users() -> None:

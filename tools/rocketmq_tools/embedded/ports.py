@@ -121,7 +121,8 @@ class PortTaken(CommandError):
         self.port = port
         self.holder = holder_of(port)
         super().__init__(
-            f"port {port} ({use} of {name}) is in use by {self.holder}: stop it, or give --port-base N for other ports (0: any free)"
+            f"port {port} ({use} of {name}) is in use by {self.holder}: "
+            "stop it, or give --port-base N for other ports (0: any free)"
         )
 
 
