@@ -151,7 +151,7 @@ class Retention:
         candidates = [*durable[: self._settings.delete_file_batch_max], None]
         modified = [self._files.modified_ms(s.path) if s is not None else now_ms for s in candidates]
         count, unexpired = plan(modified, self._settings, state, now_ms, by_age=by_age, is_manual=is_manual)
-        count = min(count, len(log.segments) - 1)
+        count = max(min(count, len(log.segments) - 1), 0)
         for _ in range(count):
             segment = log.remove_first()
             _logger.info(
