@@ -29,6 +29,7 @@ class Dispatcher:
         *,
         index_enabled: bool,
         on_index_stalled: Callable[[OSError | None], None],
+        fatal: Callable[[BaseException], None],
     ) -> None:
         self._queues = queues
         self.index = index
@@ -36,13 +37,14 @@ class Dispatcher:
         self._index_enabled = index_enabled
         # Told when notes pile up because the disk is full, and with None when they no longer do.
         self._on_index_stalled = on_index_stalled
+        self._fatal = fatal
         self.index_failure: OSError | None = None
         self.pending: deque[PendingDispatch] = deque()
         # Reached, the append builds a part of the index itself, so that the notes stay bounded.
         self.index_pending_max = PENDING_COUNT_MAX if index_enabled else 1
 
     def advance(self) -> int:
-        """Dispatch every note below the readable bound; return how many there were. Raises OSError: fatal."""
+        """Dispatch every note below the readable bound; return how many there were. A disk error is fatal."""
         positions = self._positions
         readable = positions.readable
         pending = self.pending
@@ -53,7 +55,12 @@ class Dispatcher:
             if physical_offset + size > readable:
                 break
             if queue_offset >= 0:
-                queue.put(queue_offset, physical_offset, size, tags_code)
+                try:
+                    queue.put(queue_offset, physical_offset, size, tags_code)
+                except OSError as error:
+                    # The place was allocated by the append, so this is no full disk.
+                    self._fatal(error)
+                    return count
             pending.popleft()
             count += 1
             positions.dispatched = physical_offset + size
@@ -95,7 +102,8 @@ class Dispatcher:
             left = self.index.build_pending(count_max or BUILD_BATCH_COUNT)
         except OSError as error:
             if error.errno not in NO_ROOM_ERRNOS:
-                raise
+                self._fatal(error)
+                return len(self.index.pending)
             # The notes stay, to be indexed when there is room; meanwhile they must not grow without bound.
             left = len(self.index.pending)
             if self.index_failure is None and left >= self.index_pending_max:

@@ -19,7 +19,7 @@ from rocketmq_store.consume_queues import ConsumeQueue, QueueTable
 from rocketmq_store.errors import StoreCorrupt
 from rocketmq_store.index import BUILD_BATCH_COUNT, Index
 from rocketmq_store.index_recovery import restore_index
-from rocketmq_store.scanning import SECTOR_SIZE, Blank, Scanned, find_valid_after, has_unwritten_sector, parse, scan
+from rocketmq_store.scanning import SECTOR_SIZE, Blank, Scanned, find_valid_after, has_unwritten_sector, parse
 from rocketmq_store.segments import Segment
 from rocketmq_store.settings import CorruptLogPolicy, StoreSettings
 from rocketmq_store.statuses import RecoveryReport
@@ -31,6 +31,8 @@ SEARCH_SIZE = 128 << 20
 # Queue offsets missing in the log are filled up to this many; a larger jump starts the queue anew.
 FILL_COUNT_MAX = 100_000
 CHUNK_SIZE = 1 << 20
+# Findings told in the report; the same damage may recur a million times.
+NOTE_COUNT_MAX = 50
 REMEDY = "restore the file from a replica, or set recoverCorruptLog=truncate to drop everything from there on"
 
 
@@ -117,7 +119,7 @@ class Recovery:
             if not self._rebuild_queues and (self._is_unclean or self._hint is None):
                 self._verify_last_entries()
         except _QueuesDamaged as finding:
-            self._notes.append(f"consume queues are rebuilt from the log: {finding}")
+            self._note(f"consume queues are rebuilt from the log: {finding}")
             self._rebuild_queues = True
             self._checkpoint.write(apache, None)
             truncated = self._pass(log.min_offset, log.min_offset, max(index_from, self._indexed_to))
@@ -138,6 +140,10 @@ class Recovery:
             notes=tuple(self._notes),
         )
 
+    def _note(self, text: str) -> None:
+        if len(self._notes) < NOTE_COUNT_MAX:
+            self._notes.append(text)
+
     # Where to start.
 
     def _usable_hint(self) -> RecoveryHint | None:
@@ -150,7 +156,7 @@ class Recovery:
             missing = f"{hint.consistent_offset} bytes were durable but the files of the commit log end at {file_end}"
             if self._settings.recover_corrupt_log is not CorruptLogPolicy.TRUNCATE:
                 raise StoreCorrupt(f"{self._root / 'commitlog'}: {missing}: {REMEDY}")
-            self._notes.append(missing)
+            self._note(missing)
             return None
         return hint
 
@@ -189,7 +195,7 @@ class Recovery:
 
     def _demand_rebuild(self, reason: str) -> None:
         self._rebuild_queues = True
-        self._notes.append(f"consume queues are rebuilt from the log: {reason}")
+        self._note(f"consume queues are rebuilt from the log: {reason}")
         self._checkpoint.write(self._checkpoint.read_apache(), None)
 
     def _index_start(self, apache: ApacheCheckpoint) -> int:
@@ -205,7 +211,7 @@ class Recovery:
         if start is None:
             self._rebuilt_index = bool(self._log.segments)
             if self._rebuilt_index:
-                self._notes.append("the index is rebuilt from the log")
+                self._note("the index is rebuilt from the log")
             return self._log.min_offset
         return max(start, self._log.min_offset)
 
@@ -238,16 +244,20 @@ class Recovery:
     def _pass(self, scan_from: int, dispatch_from: int, index_from: int) -> int:
         start = min(scan_from, dispatch_from, index_from)
         note_index = self._index.pending.append
+        queues: dict[tuple[bytes, int], ConsumeQueue] = {}
         for record in self._records(start):
             offset = record.physical_offset
             if record.store_timestamp_ms > self.store_timestamp_ms:
                 self.store_timestamp_ms = record.store_timestamp_ms
-            transaction = record.sys_flag & 0xC
             if offset < dispatch_from and offset < index_from:
                 continue
-            queue = self._queue_of(record)
+            queue = queues.get((record.topic, record.queue_id))
             if queue is None:
-                continue
+                queue = self._queue_of(record)
+                if queue is None:
+                    continue
+                queues[record.topic, record.queue_id] = queue
+            transaction = record.sys_flag & 0xC
             if offset >= dispatch_from and transaction in (0, 8):
                 self._dispatch(queue, record)
             if offset >= index_from and transaction != 12 and record.properties:
@@ -265,34 +275,34 @@ class Recovery:
 
     def _records(self, start: int) -> Iterator[Scanned]:
         check_crc = self._settings.check_crc_on_recover
+        # What was durable, or closed in order, has no torn end.
+        torn_from = self._known_end if self._is_unclean else 1 << 62
         self.end_offset = start
         segments = self._log.segments
         for number, segment in enumerate(segments):
             if segment.end <= start:
                 continue
-            position = max(0, start - segment.base)
-            for found in scan(segment.view, segment.base, position, check_crc=check_crc):
-                if isinstance(found, Scanned) and self._is_torn(found):
-                    found = (Blank.BAD, found.physical_offset - segment.base)
-                if isinstance(found, Scanned):
+            view, base = segment.view, segment.base
+            position = max(0, start - base)
+            while True:
+                found = parse(view, position, base, check_crc=check_crc)
+                if isinstance(found, Scanned) and (base + position < torn_from or not self._is_torn(found)):
                     yield found
-                    self.end_offset = found.physical_offset + found.size
+                    position += found.size
                     continue
-                kind, position = found
-                if kind is Blank.FILLER:
+                if found is Blank.FILLER:
                     self.end_offset = segment.end
                     break
-                self.end_offset = segment.base + position
+                self.end_offset = base + position
                 self._judge_end(segment, position, segments[number + 1 :])
                 return
 
-    def _is_torn(self, record: Scanned) -> bool:
+    @staticmethod
+    def _is_torn(record: Scanned) -> bool:
         """The end of a record that was being written is missing, where no checksum covers it.
 
         Topic and properties are text without zero bytes; where a write stopped, zeros follow.
         """
-        if not self._is_unclean or record.physical_offset < self._known_end:
-            return False
         text = record.properties or record.topic
         return text.endswith(b"\0") or bytes(SECTOR_SIZE) in text
 
@@ -313,13 +323,13 @@ class Recovery:
             return
         hole_end = valid if valid is not None else segment.size
         if self._is_unclean and has_unwritten_sector(segment.view, position, hole_end):
-            self._notes.append(
+            self._note(
                 f"{segment.path}: blocks at byte {position} were never written; records behind them were not acknowledged "
                 "as durable and are dropped"
             )
             return
         if self._hint is None and later_base is None and self._queue_end <= offset:
-            self._notes.append(f"{segment.path}: stale records behind byte {position} are dropped")
+            self._note(f"{segment.path}: stale records behind byte {position} are dropped")
             return
         behind = segment.base + valid if valid is not None else later_base
         self._refuse(segment, position, f"valid records follow at {behind}")
@@ -328,7 +338,7 @@ class Recovery:
         text = f"{segment.path} is damaged at byte {position} (log offset {segment.base + position}): {finding}"
         if self._settings.recover_corrupt_log is not CorruptLogPolicy.TRUNCATE:
             raise StoreCorrupt(f"{text}: {REMEDY}")
-        self._notes.append(f"{text}; dropped as recoverCorruptLog=truncate demands")
+        self._note(f"{text}; dropped as recoverCorruptLog=truncate demands")
 
     def _truncate(self) -> int:
         log, end = self._log, self.end_offset
@@ -359,7 +369,7 @@ class Recovery:
         except UnicodeDecodeError:
             topic = ""
         if not self._queues.is_storable(topic) or record.queue_id < 0:
-            self._notes.append(f"record at {record.physical_offset} names no usable queue; it stays in the log only")
+            self._note(f"record at {record.physical_offset} names no usable queue; it stays in the log only")
             return None
         return self._queues.create(topic, record.queue_id)
 
@@ -393,9 +403,7 @@ class Recovery:
             self._queues.mark_dirty(queue)
 
     def _fill_gap(self, queue: ConsumeQueue, offset: int) -> None:
-        self._notes.append(
-            f"{queue.topic} queue {queue.queue_id}: messages {queue.end} to {offset - 1} are not in the log"
-        )
+        self._note(f"{queue.topic} queue {queue.queue_id}: messages {queue.end} to {offset - 1} are not in the log")
         if offset - queue.end > FILL_COUNT_MAX:
             queue.restart(offset)
             return

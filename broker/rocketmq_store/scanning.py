@@ -8,7 +8,6 @@ written) is cut; damage with intact records behind it is not recovery's to drop.
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator
 from enum import Enum
 from zlib import crc32
 
@@ -92,18 +91,6 @@ def parse(view: memoryview, position: int, base: int, *, check_crc: bool) -> Sca
         bytes(view[topic_start:topic_end]),
         bytes(view[topic_end + 2 : end]),
     )
-
-
-def scan(view: memoryview, base: int, start: int, *, check_crc: bool) -> Iterator[Scanned | tuple[Blank, int]]:
-    """Records of one segment from position ``start``; the last item says what ended them, and at which position."""
-    position = start
-    while True:
-        found = parse(view, position, base, check_crc=check_crc)
-        if isinstance(found, Blank):
-            yield (found, position)
-            return
-        yield found
-        position += found.size
 
 
 def find_valid_after(view: memoryview, base: int, position: int) -> int | None:

@@ -112,6 +112,7 @@ class MessageStore:
             self.positions,
             index_enabled=settings.index_enable,
             on_index_stalled=self._on_index_stalled,
+            fatal=self._fatal,
         )
         self._appender = Appender(
             self._log,
