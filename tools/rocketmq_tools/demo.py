@@ -30,7 +30,7 @@ from rocketmq_tools.embedded import clusters, starting
 from rocketmq_tools.embedded.directories import ClusterDirectory, ClusterLock
 from rocketmq_tools.embedded.identities import is_alive
 from rocketmq_tools.embedded.plan import ClusterPlan
-from rocketmq_tools.embedded.ports import PortTaken
+from rocketmq_tools.embedded.ports import HeldPorts, PortTaken
 from rocketmq_tools.embedded.state import ClusterState, public_view
 from rocketmq_tools.errors import CommandError
 
@@ -48,9 +48,10 @@ def main(document: Path = DOCUMENT) -> int:
     state: ClusterState | None = None
     try:
         cluster = read_document(str(document))
-        plan, lock = _plan(cluster, directory)
-        say(f"Starting {cluster.name} from {document.name}: {len(plan.processes)} processes")
-        state = starting.start_detached(plan, directory, lock)
+        with HeldPorts() as held:
+            plan, lock = _plan(cluster, directory, held)
+            say(f"Starting {cluster.name} from {document.name}: {len(plan.processes)} processes")
+            state = starting.start_detached(plan, directory, lock)
         say(f"Ready in {(state.ready_after_ms or 0) / 1000:.1f} s\n")
         view = public_view(state)
         print(table(COLUMNS[:-1], [row[:-1] for row in process_rows(view)], bold=sys.stdout.isatty()), flush=True)
@@ -73,7 +74,7 @@ def main(document: Path = DOCUMENT) -> int:
     return 0
 
 
-def _plan(cluster: RocketMQCluster, directory: ClusterDirectory) -> tuple[ClusterPlan, ClusterLock]:
+def _plan(cluster: RocketMQCluster, directory: ClusterDirectory, held: HeldPorts) -> tuple[ClusterPlan, ClusterLock]:
     """The plan on the well-known ports, or on free ones when those are taken, and the cluster's lock."""
     lock = starting.claim(directory, "", str(DOCUMENT))
     try:
@@ -84,7 +85,9 @@ def _plan(cluster: RocketMQCluster, directory: ClusterDirectory) -> tuple[Cluste
         lock.release()
         raise
     try:
-        return starting.make_plan(cluster, directory, starting.Options(port_base=0), source=str(DOCUMENT)), lock
+        return starting.make_plan(
+            cluster, directory, starting.Options(port_base=0), source=str(DOCUMENT), held=held
+        ), lock
     except BaseException:
         lock.release()
         raise

@@ -58,6 +58,7 @@ def command(
     from rocketmq_tools.embedded import starting
     from rocketmq_tools.embedded.defaults import DEFAULT_CLUSTER
     from rocketmq_tools.embedded.directories import cluster_directory, is_locked
+    from rocketmq_tools.embedded.ports import HeldPorts
 
     if host in ("", "0.0.0.0") or ":" in host:
         raise CommandError(
@@ -78,15 +79,16 @@ def command(
         click.echo(f"{cluster.name} is already running", err=True)
         _show(settings, starting.wait_started(directory, timeout_s, lambda: not is_locked(directory.lock)))
         return
-    try:
-        plan = starting.make_plan(cluster, directory, options, source=name)
-    except BaseException:
-        lock.release()
-        raise
-    if detach:
-        _show(settings, starting.start_detached(plan, directory, lock))
-    else:
-        starting.run_foreground(plan, directory, lock, lambda state: _announce(settings, state))
+    with HeldPorts() as held:
+        try:
+            plan = starting.make_plan(cluster, directory, options, source=name, held=held)
+        except BaseException:
+            lock.release()
+            raise
+        if detach:
+            _show(settings, starting.start_detached(plan, directory, lock))
+        else:
+            starting.run_foreground(plan, directory, lock, lambda state: _announce(settings, state))
 
 
 def _announce(settings: Globals, state: Any) -> None:

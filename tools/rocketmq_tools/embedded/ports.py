@@ -9,8 +9,8 @@ from __future__ import annotations
 import contextlib
 import random
 import socket
-from collections.abc import Callable, Iterator
-from typing import NamedTuple
+from collections.abc import Callable, Collection, Iterator
+from typing import NamedTuple, Self
 
 from rocketmq_tools.errors import CommandError
 
@@ -25,6 +25,7 @@ PORT_MAX = 65535
 EPHEMERAL_ATTEMPTS_MAX = 200
 
 IsFree = Callable[[str, int], bool]
+Take = Callable[[str, Collection[int]], bool]
 
 
 class Request(NamedTuple):
@@ -36,7 +37,7 @@ class Request(NamedTuple):
 
 def is_free(host: str, port: int) -> bool:
     """Whether a server could listen there now."""
-    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM) as probe:
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
         # As asyncio's servers do: remains of old connections do not matter, a listener does.
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
@@ -47,15 +48,56 @@ def is_free(host: str, port: int) -> bool:
     return True
 
 
+class HeldPorts:
+    """Ports kept from others between being chosen and being listened on; a context manager.
+
+    A socket is bound to each, exclusively, and then allows its address to be reused: servers (which all ask for that) can bind
+    and listen beside it, another search for free ports cannot take it.
+    """
+
+    def __init__(self) -> None:
+        self._sockets: list[socket.socket] = []
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_exception: object) -> None:
+        for each in self._sockets:
+            each.close()
+        self._sockets.clear()
+
+    def take(self, host: str, ports: Collection[int]) -> bool:
+        """Hold all of ``ports``, or none when one of them is in use."""
+        taken: list[socket.socket] = []
+        for port in ports:
+            candidate = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+            taken.append(candidate)
+            try:
+                candidate.bind((host, port))
+            except OSError:
+                for each in taken:
+                    each.close()
+                return False
+            candidate.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        self._sockets += taken
+        return True
+
+
 def assign(
-    requests: list[Request], *, host: str, base: int | None = None, free: IsFree = is_free
+    requests: list[Request],
+    *,
+    host: str,
+    base: int | None = None,
+    free: IsFree = is_free,
+    held: HeldPorts | None = None,
 ) -> dict[str, dict[str, int]]:
-    """Ports of each process by name. ``base`` None: the well-known ones; 0: any free ones; else counted from it.
+    """Ports of each process by name. ``base`` None: the well-known ones; 0: any free ones, kept in ``held``; else counted from it.
 
     Raises PortTaken, and CommandError when there are not enough ports.
     """
     if base == 0:
-        return _any_free(requests, host, free)
+        take = held.take if held is not None else lambda host, ports: all(free(host, port) for port in ports)
+        return _any_free(requests, host, take)
     assigned: dict[str, dict[str, int]] = {}
     counts = {"namesrv": 0, "broker": 0}
     for request in requests:
@@ -90,7 +132,7 @@ def _broker_ports(index: int, base: int | None) -> dict[str, int]:
     return {"remoting": remoting, "vip": remoting - 2, "ha": remoting + 1, "http": http}
 
 
-def _any_free(requests: list[Request], host: str, free: IsFree) -> dict[str, dict[str, int]]:
+def _any_free(requests: list[Request], host: str, take: Take) -> dict[str, dict[str, int]]:
     used: set[int] = set()
     assigned: dict[str, dict[str, int]] = {}
     for request in requests:
@@ -98,7 +140,7 @@ def _any_free(requests: list[Request], host: str, free: IsFree) -> dict[str, dic
             ports = {"remoting": remoting, "http": remoting + 3}
             if request.role == "broker":
                 ports |= {"vip": remoting - 2, "ha": remoting + 1}
-            if used.isdisjoint(ports.values()) and all(free(host, port) for port in ports.values()):
+            if used.isdisjoint(ports.values()) and take(host, ports.values()):
                 break
         else:
             raise CommandError("no free ports were found", remedy="give --port-base N")

@@ -51,10 +51,14 @@ def make_plan(
     source: str,
     free: ports.IsFree = ports.is_free,
     program_of: launch.ProgramOf | None = None,
+    held: ports.HeldPorts | None = None,
 ) -> ClusterPlan:
-    """The processes of a cluster, on ports that are free now. Raises CommandError."""
+    """The processes of a cluster, on ports that are free now. Raises CommandError.
+
+    With ``port_base`` 0, ``held`` keeps the ports from others; let go of it when the cluster has started.
+    """
     manifests = render(with_light_defaults(cluster))
-    assigned = ports.assign(port_requests(manifests), host=options.host, base=options.port_base, free=free)
+    assigned = ports.assign(port_requests(manifests), host=options.host, base=options.port_base, free=free, held=held)
     volumes = directory.ephemeral if options.ephemeral else directory.root
     processes = interpret(
         manifests,

@@ -13,6 +13,7 @@ import pytest
 from rocketmq_operator.model import RocketMQCluster
 from rocketmq_tools.embedded import clusters, identities, starting
 from rocketmq_tools.embedded.directories import ClusterDirectory, ClusterLock, is_locked
+from rocketmq_tools.embedded.ports import HeldPorts
 from rocketmq_tools.embedded.state import ClusterState, Phase, ProcessState, public_view, read_state
 from rocketmq_tools.embedded.tests.clusters_for_tests import cluster, fake_program, wait_until
 from rocketmq_tools.errors import CommandError, ExitCode
@@ -35,12 +36,13 @@ def options(**changes: object) -> starting.Options:
 def up(of: RocketMQCluster, directory: ClusterDirectory, given: starting.Options | None = None) -> ClusterState:
     given = given or options()
     lock = starting.claim(directory, starting.digest_of(of, given), "cluster.yaml")
-    try:
-        plan = starting.make_plan(of, directory, given, source="cluster.yaml", program_of=fake_program)
-    except BaseException:
-        lock.release()
-        raise
-    return starting.start_detached(plan, directory, lock)
+    with HeldPorts() as held:
+        try:
+            plan = starting.make_plan(of, directory, given, source="cluster.yaml", program_of=fake_program, held=held)
+        except BaseException:
+            lock.release()
+            raise
+        return starting.start_detached(plan, directory, lock)
 
 
 def alive(state: ClusterState) -> list[ProcessState]:

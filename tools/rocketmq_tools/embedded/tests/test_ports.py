@@ -7,7 +7,7 @@ import socket
 
 import pytest
 
-from rocketmq_tools.embedded.ports import Request, assign, holder_of, is_free
+from rocketmq_tools.embedded.ports import HeldPorts, Request, assign, holder_of, is_free
 from rocketmq_tools.errors import CommandError
 
 REQUESTS = [
@@ -78,3 +78,24 @@ def test_a_listener_takes_its_port_and_is_named_by_pid() -> None:
         assert not is_free(HOST, port)
         assert f"pid {os.getpid()}" in holder_of(port)
     assert is_free(HOST, port)
+
+
+def test_held_ports_are_kept_from_other_searches_and_not_from_servers() -> None:
+    with HeldPorts() as held, HeldPorts() as other:
+        ports = assign(REQUESTS, host=HOST, base=0, held=held)["b0"]
+        for port in ports.values():
+            assert not other.take(HOST, [port])
+            with socket.create_server((HOST, port)) as server:
+                assert server.getsockname()[1] == port
+                socket.create_connection((HOST, port), timeout=5).close()
+                server.accept()[0].close()
+    with HeldPorts() as later:
+        # A port that served a connection lingers; the one that did not is free again.
+        assert later.take(HOST, [assign(REQUESTS, host=HOST, base=0)["b1"]["http"]])
+
+
+def test_holding_takes_all_ports_or_none() -> None:
+    with socket.create_server((HOST, 0)) as taken, HeldPorts() as held, HeldPorts() as other:
+        spare = assign(REQUESTS[:1], host=HOST, base=0)["n0"]["remoting"]
+        assert not held.take(HOST, [spare, taken.getsockname()[1]])
+        assert other.take(HOST, [spare])

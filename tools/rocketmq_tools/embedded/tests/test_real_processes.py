@@ -16,6 +16,7 @@ from rocketmq_client import Admin, ConsumeFrom, Producer, PushConsumer
 from rocketmq_operator.model import RocketMQCluster
 from rocketmq_tools.embedded import clusters, starting
 from rocketmq_tools.embedded.directories import ClusterDirectory
+from rocketmq_tools.embedded.ports import HeldPorts
 from rocketmq_tools.embedded.state import ClusterState, read_state
 from rocketmq_tools.embedded.tests.clusters_for_tests import cluster, wait_until
 from rocketmq_tools.errors import CommandError
@@ -35,12 +36,13 @@ def directory(tmp_path: Path) -> Iterator[ClusterDirectory]:
 
 def up(of: RocketMQCluster, directory: ClusterDirectory) -> ClusterState:
     lock = starting.claim(directory, starting.digest_of(of, OPTIONS), "-")
-    try:
-        plan = starting.make_plan(of, directory, OPTIONS, source="-")
-    except BaseException:
-        lock.release()
-        raise
-    return starting.start_detached(plan, directory, lock)
+    with HeldPorts() as held:
+        try:
+            plan = starting.make_plan(of, directory, OPTIONS, source="-", held=held)
+        except BaseException:
+            lock.release()
+            raise
+        return starting.start_detached(plan, directory, lock)
 
 
 async def send(state: ClusterState, bodies: list[bytes]) -> None:

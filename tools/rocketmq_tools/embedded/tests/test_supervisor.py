@@ -14,6 +14,7 @@ from rocketmq_tools.embedded import starting
 from rocketmq_tools.embedded.children import Timing, describe_exit
 from rocketmq_tools.embedded.directories import ClusterDirectory
 from rocketmq_tools.embedded.plan import ClusterPlan
+from rocketmq_tools.embedded.ports import HeldPorts
 from rocketmq_tools.embedded.state import Phase, ProcessState
 from rocketmq_tools.embedded.supervisor import Supervisor
 from rocketmq_tools.embedded.tests.clusters_for_tests import WAIT_S, cluster, fake_program
@@ -23,9 +24,9 @@ pytestmark = pytest.mark.local
 FAST = Timing(backoff_initial_s=0.01, backoff_max_s=0.05, log_check_s=0.01)
 
 
-def plan_for(directory: ClusterDirectory, **config: str) -> ClusterPlan:
+def plan_for(directory: ClusterDirectory, held: HeldPorts, **config: str) -> ClusterPlan:
     plan = starting.make_plan(
-        cluster(config=config), directory, starting.Options(port_base=0), source="-", program_of=fake_program
+        cluster(config=config), directory, starting.Options(port_base=0), source="-", program_of=fake_program, held=held
     )
     # Probes as rendered take seconds to notice anything.
     fast = []
@@ -47,14 +48,15 @@ def plan_for(directory: ClusterDirectory, **config: str) -> ClusterPlan:
 async def running(tmp_path: Path, **config: str) -> AsyncIterator[Supervisor]:
     directory = ClusterDirectory(tmp_path / "cluster")
     directory.logs.mkdir(parents=True)
-    supervisor = Supervisor(plan_for(directory, **config), directory, timing=FAST)
-    task = asyncio.create_task(supervisor.run())
-    try:
-        await until(lambda: supervisor.state.phase is Phase.RUNNING)
-        yield supervisor
-    finally:
-        supervisor.ask_to_stop()
-        await asyncio.wait_for(task, WAIT_S)
+    with HeldPorts() as held:
+        supervisor = Supervisor(plan_for(directory, held, **config), directory, timing=FAST)
+        task = asyncio.create_task(supervisor.run())
+        try:
+            await until(lambda: supervisor.state.phase is Phase.RUNNING)
+            yield supervisor
+        finally:
+            supervisor.ask_to_stop()
+            await asyncio.wait_for(task, WAIT_S)
     assert supervisor.state.phase is Phase.STOPPED
 
 
