@@ -34,6 +34,7 @@ RECORD_CRC_SIZE: Final = 20
 _RECORD_CRC_NAME: Final = b"__CRC32#\x01"
 _TRANSACTION_MASK: Final = sysflags.TRANSACTION_MASK
 _SHORT: Final = struct.Struct(">H")
+_PACK_V4: Final = HEAD_V4.pack
 _PUT_OK: Final = PutStatus.PUT_OK
 _SIZES: Final = [n.to_bytes(2, "big") for n in range(1024)]
 
@@ -87,6 +88,7 @@ class Appender:
         self.on_append: Callable[[], None] | None = None
         self.put_count = 0
         self.failed_count = 0
+        self._with_record_crc = settings.append_record_crc
 
     def set_store_host(self, store_host: bytes) -> None:
         """Address and port that records name as theirs, packed as in records."""
@@ -99,43 +101,47 @@ class Appender:
         if refusal is not None:
             self.failed_count += 1
             return refusal
-        body = message.body
-        properties = message.properties
-        settings = self.settings
         queue_id = message.queue_id
         queue = self._by_key.get((message.topic, queue_id))
         if queue is None:
             if queue_id < 0 or not self.queues.is_storable(message.topic):
                 return self.illegal(f"topic {message.topic!r}, queue {queue_id} cannot be stored")
             queue = self.queues.create(message.topic, queue_id)
-        if len(body) > settings.message_size_max:
-            return self.illegal(f"body of {len(body)} bytes, maxMessageSize is {settings.message_size_max}")
+        body = message.body
+        properties = message.properties
+        born_host = message.born_host
+        body_size = len(body)
         properties_size = len(properties)
-        if settings.append_record_crc:
+        if self._with_record_crc:
             properties = self.room_for_record_crc(properties)
             properties_size = len(properties) + RECORD_CRC_SIZE
-        if properties_size > PROPERTIES_SIZE_MAX:
-            return self.too_many_properties(properties_size)
-
-        born_host = message.born_host
-        sys_flag = message.sys_flag
-        is_plain = len(born_host) == 8 and not self._store_flag
-        if is_plain:
-            sys_flag &= ~HOST_FLAGS
-            head_size = 88
-            pack = HEAD_V4.pack
+        # The bits for the hosts are the hosts' own matter, whatever the client said.
+        sys_flag = message.sys_flag & ~HOST_FLAGS
+        if len(born_host) == 8 and not self._store_flag:
+            size = 90 + body_size + queue.tail_size + properties_size
+            pack = _PACK_V4
         else:
-            sys_flag = sys_flag & ~HOST_FLAGS | self._store_flag
+            sys_flag |= self._store_flag
             if len(born_host) == 20:
                 sys_flag |= sysflags.BORN_HOST_V6
             head = head_for(sys_flag)
-            head_size = head.size
+            size = head.size + 2 + body_size + queue.tail_size + properties_size
             pack = head.pack
-        size = head_size + len(body) + len(queue.tail_part) + 2 + properties_size
         log = self.log
+        if (
+            body_size > self.settings.message_size_max
+            or properties_size > PROPERTIES_SIZE_MAX
+            or size > log.append_size_max
+        ):
+            return self._beyond_limit(body_size, properties_size, size)
         positions = self.positions
-        if size > log.append_size_max:
-            return self.illegal(f"record of {size} bytes, this store takes {log.append_size_max}")
+        is_immediate = positions.is_immediate and not self._pending
+        if not is_immediate and len(self._pending) >= PENDING_DISPATCH_COUNT_MAX:
+            self.failed_count += 1
+            return AppendResult(
+                PutStatus.OS_PAGE_CACHE_BUSY,
+                reason=f"{PENDING_DISPATCH_COUNT_MAX} messages wait for flush or replication",
+            )
 
         # Prepared and rolled back transactions stand in the log only: they have no queue offset.
         transaction = sys_flag & _TRANSACTION_MASK
@@ -150,12 +156,6 @@ class Appender:
                 position = positions.written - log.base
         except OSError as error:
             return self.no_room(error)
-        if len(self._pending) >= PENDING_DISPATCH_COUNT_MAX:
-            self.failed_count += 1
-            return AppendResult(
-                PutStatus.OS_PAGE_CACHE_BUSY,
-                reason=f"{PENDING_DISPATCH_COUNT_MAX} messages wait for flush or replication",
-            )
 
         timestamp = self.now_ms()
         if timestamp < positions.store_timestamp_ms:
@@ -180,7 +180,7 @@ class Appender:
                     self.store_host,
                     message.reconsume_times,
                     message.prepared_offset,
-                    len(body),
+                    body_size,
                 ),
                 body,
                 queue.tail_part,
@@ -188,7 +188,7 @@ class Appender:
                 properties,
             )
         )
-        if settings.append_record_crc:
+        if self._with_record_crc:
             record += record_crc(record)
         log.view[position : position + size] = record
         end_offset = physical_offset + size
@@ -203,7 +203,7 @@ class Appender:
                 tags_code = entry_code(properties)
         else:
             tags_code = 0
-        if positions.is_immediate and not self._pending:
+        if is_immediate:
             positions.dispatched = end_offset
             if is_queued:
                 UNIT.pack_into(queue.view, (queue_offset - queue.view_first) * 20, physical_offset, size, tags_code)
@@ -235,6 +235,13 @@ class Appender:
         if self.on_append is not None:
             self.on_append()
         return AppendResult(_PUT_OK, physical_offset, queue_offset, end_offset, timestamp)
+
+    def _beyond_limit(self, body_size: int, properties_size: int, size: int) -> AppendResult:
+        if properties_size > PROPERTIES_SIZE_MAX:
+            return self.too_many_properties(properties_size)
+        if body_size > self.settings.message_size_max:
+            return self.illegal(f"body of {body_size} bytes, maxMessageSize is {self.settings.message_size_max}")
+        return self.illegal(f"record of {size} bytes, this store takes {self.log.append_size_max}")
 
     def illegal(self, reason: str) -> AppendResult:
         """Count and answer a message that breaks a limit."""

@@ -7,6 +7,7 @@ ends; in the rare case that they do not fit there, the segment is closed and the
 from __future__ import annotations
 
 import struct
+from typing import NamedTuple
 from zlib import crc32
 
 from rocketmq_common import sysflags
@@ -22,7 +23,6 @@ from rocketmq_store.appending import (
     record_crc,
 )
 from rocketmq_store.consume_queues import UNIT, ConsumeQueue
-from rocketmq_store.dispatch import PendingDispatch
 from rocketmq_store.statuses import AppendResult, BatchResult, PutStatus
 from rocketmq_store.tags import deliver_time_code, entry_code
 
@@ -36,6 +36,15 @@ class _Refused(Exception):
     def __init__(self, result: AppendResult) -> None:
         super().__init__(result.reason)
         self.result = result
+
+
+class EncodedBatch(NamedTuple):
+    """A batch ready to be written at one place, with what its dispatch needs; the lists have one item per message."""
+
+    data: bytes
+    units: list[bytes]
+    index_notes: list[tuple[int, int, int, bytes]]
+    physical_offsets: list[int]
 
 
 class BatchAppender:
@@ -65,10 +74,10 @@ class BatchAppender:
         timestamp = max(single.now_ms(), positions.store_timestamp_ms)
         try:
             encoded = self._encode(message, queue, positions.written, timestamp)
-            if len(encoded[0]) > single.log.append_size_max:
+            if len(encoded.data) > single.log.append_size_max:
                 return _failed(
                     single.illegal(
-                        f"batch takes {len(encoded[0])} bytes, this store takes {single.log.append_size_max}"
+                        f"batch takes {len(encoded.data)} bytes, this store takes {single.log.append_size_max}"
                     )
                 )
             return self._write(message, queue, encoded, timestamp)
@@ -77,17 +86,10 @@ class BatchAppender:
         except OSError as error:
             return _failed(single.no_room(error))
 
-    def _write(
-        self,
-        message: NewMessage,
-        queue: ConsumeQueue,
-        encoded: tuple[bytes, list[PendingDispatch]],
-        timestamp: int,
-    ) -> BatchResult:
+    def _write(self, message: NewMessage, queue: ConsumeQueue, encoded: EncodedBatch, timestamp: int) -> BatchResult:
         single = self._single
         log, positions, dispatcher = single.log, single.positions, single.dispatcher
-        data, notes = encoded
-        count = len(notes)
+        count = len(encoded.physical_offsets)
         if len(dispatcher.pending) + count > PENDING_DISPATCH_COUNT_MAX:
             single.failed_count += 1
             return BatchResult(
@@ -95,12 +97,14 @@ class BatchAppender:
                 reason=f"{PENDING_DISPATCH_COUNT_MAX} messages wait for flush or replication",
             )
         queue.reserve_range(count)
+        data = encoded.data
         position = positions.written - log.base
         if position + len(data) + BLANK_SIZE > log.limit:
             log.make_room(len(data))
-            if positions.written != notes[0][2]:
+            if positions.written != encoded.physical_offsets[0]:
                 # Records name their own place, so a batch that goes to the next segment is encoded for it.
-                data, notes = self._encode(message, queue, positions.written, timestamp)
+                encoded = self._encode(message, queue, positions.written, timestamp)
+                data = encoded.data
             position = positions.written - log.base
         log.view[position : position + len(data)] = data
         positions.store_timestamp_ms = timestamp
@@ -109,39 +113,45 @@ class BatchAppender:
         queue.next_offset += count
         single.put_count += count
         if positions.is_immediate and not dispatcher.pending:
-            self._make_visible(queue, notes)
+            self._make_visible(queue, first_queue_offset, encoded)
         else:
-            dispatcher.pending.extend(notes)
+            self._leave_notes(queue, first_queue_offset, encoded)
             dispatcher.advance()
         if single.on_append is not None:
             single.on_append()
-        return BatchResult(
-            PutStatus.PUT_OK, [note[2] for note in notes], first_queue_offset, positions.written, timestamp
-        )
+        return BatchResult(PutStatus.PUT_OK, encoded.physical_offsets, first_queue_offset, positions.written, timestamp)
 
-    def _make_visible(self, queue: ConsumeQueue, notes: list[PendingDispatch]) -> None:
+    def _make_visible(self, queue: ConsumeQueue, first_queue_offset: int, encoded: EncodedBatch) -> None:
         single = self._single
-        pack = UNIT.pack
-        queue.put_range(notes[0][1], b"".join([pack(note[2], note[3], note[4]) for note in notes]))
+        queue.put_range(first_queue_offset, b"".join(encoded.units))
         queue.end = queue.next_offset
         if not queue.is_dirty:
             single.queues.mark_dirty(queue)
         single.positions.dispatched = single.positions.written
-        topic_hash = queue.topic_hash
-        index_pending = single.dispatcher.index.pending
-        index_pending.extend([(note[2], note[5], topic_hash, note[6]) for note in notes if note[6]])
-        while len(index_pending) >= single.dispatcher.index_pending_max:
-            if single.dispatcher.build_index() >= single.dispatcher.index_pending_max:
+        dispatcher = single.dispatcher
+        index_pending = dispatcher.index.pending
+        index_pending.extend(encoded.index_notes)
+        while len(index_pending) >= dispatcher.index_pending_max:
+            if dispatcher.build_index() >= dispatcher.index_pending_max:
                 break
         watcher = queue.watcher
         if watcher is not None:
-            for _, queue_offset, physical_offset, _, code, timestamp, _, _ in notes:
-                watcher(queue, queue_offset, code, timestamp, physical_offset)
+            queue_offset = first_queue_offset
+            for unit, note in zip(encoded.units, encoded.index_notes, strict=True):
+                physical_offset, _, code = UNIT.unpack(unit)
+                watcher(queue, queue_offset, code, note[1], physical_offset)
+                queue_offset += 1
 
-    def _encode(
-        self, message: NewMessage, queue: ConsumeQueue, physical_offset: int, timestamp: int
-    ) -> tuple[bytes, list[PendingDispatch]]:
-        """Records of the batch as they stand from ``physical_offset`` on, and what to dispatch. Raises _Refused."""
+    def _leave_notes(self, queue: ConsumeQueue, first_queue_offset: int, encoded: EncodedBatch) -> None:
+        pending = self._single.dispatcher.pending
+        queue_offset = first_queue_offset
+        for unit, (_, timestamp, _, properties) in zip(encoded.units, encoded.index_notes, strict=True):
+            physical_offset, size, code = UNIT.unpack(unit)
+            pending.append((queue, queue_offset, physical_offset, size, code, timestamp, properties, 0))
+            queue_offset += 1
+
+    def _encode(self, message: NewMessage, queue: ConsumeQueue, physical_offset: int, timestamp: int) -> EncodedBatch:
+        """The batch as it stands from ``physical_offset`` on. Raises _Refused."""
         single = self._single
         batch = message.body
         common_properties = message.properties
@@ -162,8 +172,11 @@ class BatchAppender:
         crc_size = RECORD_CRC_SIZE if with_crc else 0
         is_schedule = queue.is_schedule
         unpack_entry, pack_short = _ENTRY_HEAD.unpack_from, _SHORT.pack
+        pack_unit, topic_hash = UNIT.pack, queue.topic_hash
         parts: list[bytes] = []
-        notes: list[PendingDispatch] = []
+        units: list[bytes] = []
+        index_notes: list[tuple[int, int, int, bytes]] = []
+        physical_offsets: list[int] = []
         position, end = 0, len(batch)
         while position < end:
             if end - position < ENTRY_SIZE_MIN:
@@ -221,12 +234,14 @@ class BatchAppender:
                 code = deliver_time_code(properties, timestamp, single.delay_levels_ms)
             else:
                 code = entry_code(properties)
-            notes.append((queue, queue_offset, physical_offset, size, code, timestamp, properties, 0))
+            units.append(pack_unit(physical_offset, size, code))
+            index_notes.append((physical_offset, timestamp, topic_hash, properties))
+            physical_offsets.append(physical_offset)
             physical_offset += size
             queue_offset += 1
-        if not notes:
+        if not units:
             raise _Refused(single.illegal("batch without messages"))
-        return b"".join(parts), notes
+        return EncodedBatch(b"".join(parts), units, index_notes, physical_offsets)
 
 
 def _failed(result: AppendResult) -> BatchResult:

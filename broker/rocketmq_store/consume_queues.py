@@ -92,6 +92,7 @@ class ConsumeQueue:
         "reserved_end",
         "segment_firsts",
         "tail_part",
+        "tail_size",
         "topic",
         "topic_hash",
         "view",
@@ -113,6 +114,7 @@ class ConsumeQueue:
         # The part of a record between body and properties length.
         self.has_long_topic = len(encoded) > TOPIC_V1_SIZE_MAX
         self.tail_part = (struct.pack(">H", len(encoded)) if self.has_long_topic else bytes((len(encoded),))) + encoded
+        self.tail_size = len(self.tail_part)
         # Index keys are "topic#key".
         self.topic_hash = java_hash_from(0, topic + "#")
         self.is_schedule = topic == "SCHEDULE_TOPIC_XXXX"
