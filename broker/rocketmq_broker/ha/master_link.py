@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Hashable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from rocketmq_broker.ha.frames import HaProtocolError, ReportReader, encode_head
 from rocketmq_broker.ha.handshake import MasterHandshake
@@ -53,8 +53,8 @@ class SlaveLink(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """A slave connected."""
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        # Not asserted: uvloop's transports are no subclasses of asyncio's.
+        self._transport = transport = cast(asyncio.Transport, transport)
         host, self.remote = peer_address(transport)
         self._handshake = self._master.open(self, host)
         self._last_read = self._last_write = self._window_start = self._master.now

@@ -34,6 +34,7 @@ logger = logging.getLogger(__name__)
 
 RECONNECT_MIN_MS = 100
 CONNECT_TIMEOUT_S = 3.0
+STOP_TIMEOUT_S = 3.0
 TICK_INTERVAL_MS = 250
 # How often a connected slave compares its log with the span of the master's.
 CHECK_INTERVAL_MS = 10_000
@@ -93,7 +94,11 @@ class ReplicationSlave:
         await asyncio.gather(*self._running, return_exceptions=True)
         self._running = []
         if self._link is not None:
-            await self._closed.wait()
+            try:
+                async with asyncio.timeout(STOP_TIMEOUT_S):
+                    await self._closed.wait()
+            except TimeoutError:
+                logger.error("the link to the master did not end within %g s", STOP_TIMEOUT_S)
 
     # For the rest of the broker.
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
+from typing import cast
 
 from rocketmq_broker.ha.frames import HaProtocolError, TransferReader, encode_report
 from rocketmq_broker.ha.origin import Origin
@@ -66,8 +67,8 @@ class MasterLink(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Say where this log ends."""
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        # Not asserted: uvloop's transports are no subclasses of asyncio's.
+        self._transport = transport = cast(asyncio.Transport, transport)
         _, self.remote = peer_address(transport)
         watch_dead_peers(transport, self._settings.ha_housekeeping_interval)
         self._follower.forget_partial()

@@ -30,7 +30,7 @@ from rocketmq_remoting.headers.offsets import QueryConsumerOffsetRequestHeader, 
 from rocketmq_remoting.headers.replication import ExchangeHaInfoHeader
 from rocketmq_remoting.server import RemotingServer
 
-QUICK = {
+QUICK: dict[str, Any] = {
     "haSendHeartbeatInterval": 100,
     "haHousekeepingInterval": 2000,
     "haReconnectInterval": 50,
@@ -77,12 +77,12 @@ class Group:
         self._stack = stack
         self.masters = AsyncExitStack()
 
-    async def master(self, **settings: object) -> Peer:
-        values = {"namesrvAddr": self._address, **QUICK, **settings}
+    async def master(self, **settings: Any) -> Peer:
+        values: dict[str, Any] = {"namesrvAddr": self._address, **QUICK, **settings}
         return await self.masters.enter_async_context(serving(self._root / "master", **values))
 
-    async def slave(self, **settings: object) -> Peer:
-        values = {"namesrvAddr": self._address, "brokerRole": "SLAVE", "brokerId": 1, **QUICK, **settings}
+    async def slave(self, **settings: Any) -> Peer:
+        values: dict[str, Any] = {"namesrvAddr": self._address, "brokerRole": "SLAVE", "brokerId": 1, **QUICK, **settings}
         return await self._stack.enter_async_context(serving(self._root / "slave", **values))
 
     async def kill_master(self) -> None:
