@@ -253,9 +253,13 @@ class Broker:
 
     def _open_store(self) -> RecoveryReport:
         report = self.store.open()
-        self.files.make_directory(Path(self.store_settings.root) / CONFIG_DIRECTORY)
-        for table in (self.topics, self.groups, self.offsets, self.delay):
-            table.load()
+        try:
+            self.files.make_directory(Path(self.store_settings.root) / CONFIG_DIRECTORY)
+            for table in (self.topics, self.groups, self.offsets, self.delay):
+                table.load()
+        except BaseException:
+            self.store.close()
+            raise
         return report
 
     async def _save_tables(self) -> None:
