@@ -226,7 +226,7 @@ async def test_a_held_pull_is_answered_with_nothing_when_its_time_is_over(tmp_pa
 async def test_a_held_pull_sleeps_through_messages_it_does_not_want_and_then_skips_them(tmp_path: Path) -> None:
     async with serving(tmp_path) as peer:
         await peer.send()
-        fields = {"offset": 1, "sys_flag": SUSPEND_WITH_SUBSCRIPTION, "subscription": "Wanted"}
+        fields: dict[str, Any] = {"offset": 1, "sys_flag": SUSPEND_WITH_SUBSCRIPTION, "subscription": "Wanted"}
         waiting = asyncio.create_task(peer.pull(**fields))
         await held(peer)
         await peer.send(properties={"TAGS": "Unwanted", "UNIQ_KEY": "A"})
