@@ -13,6 +13,7 @@ from rocketmq_common import sysflags
 ZLIB_LEVEL = 5  # Java's default, a good trade of CPU for size
 BODY_SIZE_MAX = 64 << 20  # bytes after inflation; a small record must not become gigabytes
 _ZSTD_LEVEL = 3
+_ZSTD_PIECE = 1024
 
 
 class Compression(Enum):
@@ -81,11 +82,20 @@ def _decompress_lz4(body: bytes) -> bytes:
 def _decompress_zstd(body: bytes) -> bytes:
     import zstandard
 
+    inflater = zstandard.ZstdDecompressor().decompressobj()
+    parts: list[bytes] = []
+    size = 0
     try:
-        with zstandard.ZstdDecompressor().stream_reader(body) as reader:
-            plain = reader.read(BODY_SIZE_MAX + 1)
+        # In small pieces, for this interface has no bound of its own: one piece cannot inflate to more than some megabytes.
+        for start in range(0, len(body), _ZSTD_PIECE):
+            parts.append(inflater.decompress(body[start : start + _ZSTD_PIECE]))
+            size += len(parts[-1])
+            if size > BODY_SIZE_MAX:
+                raise DecompressionError(f"body inflates to more than {BODY_SIZE_MAX} bytes")
+            if inflater.eof:
+                break
     except zstandard.ZstdError as error:
         raise DecompressionError(f"body is no zstd frame: {error}") from error
-    if len(plain) > BODY_SIZE_MAX:
-        raise DecompressionError(f"body inflates to more than {BODY_SIZE_MAX} bytes")
-    return plain
+    if not inflater.eof:
+        raise DecompressionError("zstd body is cut off")
+    return b"".join(parts)

@@ -467,7 +467,7 @@ class GroupConsumer(ABC):
             held.last_pull_ms = time.time_ns() // 1_000_000
             if result.status is PullStatus.OFFSET_ILLEGAL:
                 logger.warning(
-                    "offset %d of %s is not there, going on at %d", held.next_offset, held.queue, result.next_offset
+                    "%s goes on at %d instead of %d, says its broker", held.queue, result.next_offset, held.next_offset
                 )
                 await self._move(held, result.next_offset)
                 return

@@ -134,7 +134,7 @@ class LocalOffsets:
         for path in (self._path, self._path.with_name(self._path.name + ".bak")):
             try:
                 return _parse(self._files.read(path))
-            except FileNotFoundError:
+            except (FileNotFoundError, NotADirectoryError):
                 continue
             except (OSError, javajson.JavaJsonError, KeyError, TypeError, ValueError, AttributeError) as error:
                 problem = f"{path} cannot be read: {error}"

@@ -233,7 +233,11 @@ class Groups:
             await self._access.ask(address, RequestCode.UPDATE_CONSUMER_OFFSET, header)
 
     async def copy_offsets(self, source: str, target: str, *, topic: str) -> None:
-        """Give group ``target`` the progress of ``source`` on ``topic``; raises TopicNotFound, GroupNotFound."""
+        """Give group ``target`` the progress of ``source`` on ``topic``, creating it if need be; raises TopicNotFound."""
+        try:
+            await self.config(target)
+        except GroupNotFound:
+            await self.create(target)
         header = {"srcGroup": source, "destGroup": target, "topic": topic, "offline": "false"}
         await self._access.each(
             await self._access.masters_of(await self._route(topic)),
