@@ -4,6 +4,7 @@ import java.util.List;
 import java.util.Map;
 import java.util.concurrent.ConcurrentHashMap;
 import org.apache.rocketmq.client.consumer.DefaultMQPushConsumer;
+import org.apache.rocketmq.client.consumer.MessageSelector;
 import org.apache.rocketmq.client.consumer.listener.ConsumeConcurrentlyContext;
 import org.apache.rocketmq.client.consumer.listener.ConsumeConcurrentlyStatus;
 import org.apache.rocketmq.client.consumer.listener.ConsumeOrderlyContext;
@@ -89,7 +90,11 @@ final class ConsumerCommands implements Commands {
             }
         }
         for (Arguments subscription : arguments.list("subscriptions")) {
-            push.subscribe(subscription.text("topic"), subscription.text("expression", "*"));
+            if (subscription.has("sql")) {
+                push.subscribe(subscription.text("topic"), MessageSelector.bySql(subscription.text("sql")));
+            } else {
+                push.subscribe(subscription.text("topic"), subscription.text("expression", "*"));
+            }
         }
         if (arguments.flag("orderly")) {
             push.setSuspendCurrentQueueTimeMillis(arguments.number("suspend_ms", 100));
