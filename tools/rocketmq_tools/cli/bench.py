@@ -146,16 +146,23 @@ def latency(
 
 
 def _measure(settings: Globals, plan: Any, processes: int, queues: int) -> None:
-    from rocketmq_tools.load.runner import run_plan
+    import time
 
-    async def prepare(admin: Admin) -> None:
+    from rocketmq_tools.load.runner import run_plan
+    from rocketmq_tools.load.servers import local_usages, spent
+
+    async def prepare(admin: Admin) -> dict[str, str]:
         if not await admin.topics.exists(plan.topic):
             await admin.topics.create(plan.topic, queues=queues)
             note(f"topic {plan.topic} created with {queues} queues per broker")
+        return {b.name: b.address for b in await admin.brokers.find() if b.is_master}
 
-    with_admin(settings, prepare)
+    brokers = with_admin(settings, prepare)
+    before, started = local_usages(brokers), time.monotonic()
     result: LoadResult = run_plan(plan, processes, note)
-    data = result.as_data()
+    seconds = time.monotonic() - started
+    # The brokers' CPU includes the warm-up, so it is put in relation to all messages of the run.
+    data = result.as_data() | spent(before, local_usages(brokers), seconds, result.messages_with_warmup)
     show(settings, data, COLUMNS, [[name, value] for name, value in data.items()])
     if result.failed:
         note(f"{result.failed} requests failed; the first: {result.first_error}")

@@ -28,6 +28,7 @@ class LoadResult:
     """Counts of one process or of all; ``elapsed_s`` is the longest."""
 
     messages: int = 0
+    messages_with_warmup: int = 0
     bytes: int = 0
     failed: int = 0
     first_error: str = ""
@@ -38,6 +39,7 @@ class LoadResult:
     def merge(self, other: LoadResult) -> None:
         """Add what another process did."""
         self.messages += other.messages
+        self.messages_with_warmup += other.messages_with_warmup
         self.bytes += other.bytes
         self.failed += other.failed
         self.first_error = self.first_error or other.first_error
@@ -70,6 +72,7 @@ class Meter:
 
     def count(self, messages: int, size: int, latency_ms: float) -> None:
         """Note what has just been done."""
+        self.result.messages_with_warmup += messages
         now = time.monotonic()
         if now < self._start or now > self.end:
             return

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import re
 import socket
+from pathlib import Path
 
+import click
 import msgspec
 import pytest
 import yaml
@@ -12,6 +14,7 @@ import yaml
 from rocketmq_remoting.codes import RequestCode, ResponseCode
 from rocketmq_testkit.cluster_thread import ClusterThread
 from rocketmq_testkit.fake_cluster import FakeCluster
+from rocketmq_tools.cli.names import complete_broker, complete_group, complete_topic
 from rocketmq_tools.cli.tests.nouns import Command
 from rocketmq_tools.errors import ExitCode
 
@@ -394,6 +397,28 @@ def test_yaml_is_the_same_data_as_json(running: ClusterThread, rocketmq: Command
     assert yaml.safe_load(rocketmq("topic", "describe", "orders", "-o", "yaml").out) == as_json
 
 
+def test_names_are_completed_and_kept_for_a_moment(running: ClusterThread, rocketmq: Command) -> None:
+    rocketmq("topic", "create", "orders")
+    rocketmq("topic", "create", "payments")
+    rocketmq("group", "create", "billing")
+    context = click.Context(click.Command("x"))
+    parameter = click.Argument(["topic"])
+    assert complete_topic(context, parameter, "o") == ["orders"]
+    assert complete_group(context, parameter, "") == ["billing"]
+    assert complete_broker(context, parameter, "broker-") == ["broker-a", "broker-b"]
+    asked = running.call(lambda cluster: len(cluster.broker.requests))
+    assert complete_topic(context, parameter, "p") == ["payments"]
+    assert running.call(lambda cluster: len(cluster.broker.requests)) == asked
+
+
+def test_completion_is_silent_when_nothing_answers(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        monkeypatch.setenv("NAMESRV_ADDR", f"127.0.0.1:{closed.getsockname()[1]}")
+        assert complete_topic(click.Context(click.Command("x")), click.Argument(["topic"]), "") == []
+
+
 # -- bench -----------------------------------------------------------------------------------------------------------
 
 
@@ -405,6 +430,7 @@ def test_bench_reports_rates_and_percentiles(running: ClusterThread, rocketmq: C
     assert data["messages"] > 0
     assert data["failed"] == 0
     assert 0 < data["p50_ms"] <= data["p99_ms"] <= data["max_ms"]
+    assert data["broker-a_rss_mb"] > 1  # the fake brokers are processes of this machine too
 
 
 def test_bench_consume_counts_what_is_there(running: ClusterThread, rocketmq: Command) -> None:
