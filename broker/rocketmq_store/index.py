@@ -91,15 +91,18 @@ class Index:
     def load(self) -> bool:
         """Map the files on disk; ``False`` when any cannot be used and all must be rebuilt."""
         self._files.make_directory(self._directory)
-        is_usable = True
+        unfit: list[Path] = []
         for path in self._files.list(self._directory):
             if len(path.name) != NAME_DIGITS or not path.name.isdecimal():
                 continue
             if self._files.size(path) != self.file_size:
-                is_usable = False
+                unfit.append(path)
                 continue
             self.files.append(IndexFile(self._files, path, self._slot_count, self._entry_count_max, create=False))
-        return is_usable
+        if len(unfit) == 1 and (not self.files or unfit[0] > self.files[-1].path):
+            # Half made when the process died. Were it more, the checkpoint would miss it.
+            self._files.remove(unfit.pop())
+        return not unfit
 
     @property
     def file_size(self) -> int:

@@ -173,6 +173,11 @@ class SegmentPreparer:
             self._fatal(error)
 
     def _prepare(self, base: int) -> None:
+        with self._condition:
+            unused, self._prepared = self._prepared, None
+        if unused is not None:
+            # Made for a log that then began elsewhere (`CommitLog.restart_at`): a hole in the sequence if it stayed.
+            unused.remove()
         segment = self._make(base)
         try:
             segment.create()

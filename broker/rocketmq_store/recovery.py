@@ -11,6 +11,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import msgspec
+
 from rocketmq_common.clock import Clock
 from rocketmq_common.files import FileSystem
 from rocketmq_store.checkpoint import ApacheCheckpoint, Checkpoint, RecoveryHint
@@ -119,9 +121,7 @@ class Recovery:
             if not self._rebuild_queues and (self._is_unclean or self._hint is None):
                 self._verify_last_entries()
         except _QueuesDamaged as finding:
-            self._note(f"consume queues are rebuilt from the log: {finding}")
-            self._rebuild_queues = True
-            self._checkpoint.write(apache, None)
+            self._demand_rebuild(str(finding))
             truncated = self._pass(log.min_offset, log.min_offset, max(index_from, self._indexed_to))
             self._cut_queues()
         for queue in self._queues.by_key.values():
@@ -196,7 +196,10 @@ class Recovery:
     def _demand_rebuild(self, reason: str) -> None:
         self._rebuild_queues = True
         self._note(f"consume queues are rebuilt from the log: {reason}")
-        self._checkpoint.write(self._checkpoint.read_apache(), None)
+        # Should this be interrupted, the next start must begin again, but still know how far the log was complete.
+        hint = self._hint
+        distrusted = None if hint is None else msgspec.structs.replace(hint, queue_count=-1)
+        self._checkpoint.write(self._checkpoint.read_apache(), distrusted)
 
     def _index_start(self, apache: ApacheCheckpoint) -> int:
         if not self._settings.index_enable:

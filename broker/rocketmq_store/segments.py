@@ -18,11 +18,11 @@ def segment_name(offset: int) -> str:
 def list_segments(files: FileSystem, directory: Path, size: int, key: str) -> list[int]:
     """Start offsets of the segments in ``directory``, ascending and without gaps.
 
-    A last file of no bytes (a crash between creation and allocation) is removed, as Java does. Raises StoreMisconfigured when a
+    A last file that a crash left half allocated is removed: it was never used. Raises StoreMisconfigured when a
     file has another length than ``size`` (the setting called ``key``), StoreCorrupt when one in the middle is missing.
     """
     paths = [p for p in files.list(directory) if len(p.name) == NAME_DIGITS and p.name.isdecimal()]
-    if paths and files.size(paths[-1]) == 0:
+    if paths and _is_unfinished(files, paths[-1], size):
         files.remove(paths.pop())
     offsets: list[int] = []
     for path in paths:
@@ -40,6 +40,17 @@ def list_segments(files: FileSystem, directory: Path, size: int, key: str) -> li
             )
         offsets.append(offset)
     return offsets
+
+
+def _is_unfinished(files: FileSystem, path: Path, size: int) -> bool:
+    found = files.size(path)
+    if found == 0 or found >= size:
+        return found == 0
+    # Whatever was used begins with a record or an entry; a file that lost its end to something else does so too.
+    mapping = files.map_file(path, found, create=False)
+    is_empty = not any(mapping.buffer[:20])
+    mapping.close()
+    return is_empty
 
 
 class Segment:

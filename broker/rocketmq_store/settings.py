@@ -10,6 +10,7 @@ from enum import Enum
 import msgspec
 
 UNIT_SIZE = 20
+SIZE_MAX = (1 << 31) - 1
 
 
 class FlushDiskType(Enum):
@@ -76,6 +77,28 @@ class StoreSettings(msgspec.Struct, kw_only=True):
     def index_file_size(self) -> int:
         """Header, slots and entries of one index file."""
         return 40 + 4 * self.index_slot_count + 20 * self.index_entry_count
+
+    def problem(self) -> str:
+        """What makes these settings unusable, in one line; empty when nothing does."""
+        sizes = {
+            "mappedFileSizeCommitLog": (self.commit_log_segment_size, 4096),
+            "mappedFileSizeConsumeQueue": (self.consume_queue_segment_size, UNIT_SIZE),
+            "maxHashSlotNum": (self.index_slot_count, 1),
+            "maxIndexNum": (self.index_entry_count, 2),
+            "maxMessageSize": (self.message_size_max, 1),
+            "flushIntervalCommitLog": (self.flush_interval_ms, 1),
+            "flushIntervalConsumeQueue": (self.flush_queue_interval_ms, 1),
+        }
+        for key, (value, least) in sizes.items():
+            if not least <= value <= SIZE_MAX:
+                return f"{key}={value} is outside {least} to {SIZE_MAX}"
+        if not self.root:
+            return "storePathRootDir is empty: name the directory of the store"
+        try:
+            self.delay_level_ms()
+        except ValueError as error:
+            return str(error)
+        return ""
 
     def delay_level_ms(self) -> list[int]:
         """Delay of level 1, 2, … in ms. Raises ValueError naming the word that is no delay."""

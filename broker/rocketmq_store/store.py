@@ -21,7 +21,7 @@ from rocketmq_store.commit_log import COMMIT_LOG_DIRECTORY, CommitLog
 from rocketmq_store.consume_queues import ConsumeQueue, QueueTable
 from rocketmq_store.directory_lock import DirectoryLock
 from rocketmq_store.dispatch import Dispatcher
-from rocketmq_store.errors import StoreClosed, StoreError
+from rocketmq_store.errors import StoreClosed, StoreCorrupt, StoreError, StoreMisconfigured
 from rocketmq_store.flushing import Capture, DurableCallback, Flusher, Post
 from rocketmq_store.following import LogFollower
 from rocketmq_store.index import Index
@@ -90,6 +90,9 @@ class MessageStore:
         self._index_hint = IndexHint()
         self._index_dirty_from = 0
 
+        problem = settings.problem()
+        if problem:
+            raise StoreMisconfigured(problem)
         is_sync = settings.is_sync_flush
         soft_limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
         mapped_limit = max(16, min(MAPPED_QUEUE_COUNT_MAX, soft_limit // DESCRIPTOR_SHARE))
@@ -427,7 +430,13 @@ class MessageStore:
         )
         # From here on a crash leaves work behind.
         files.replace(abort_path, str(os.getpid()).encode(), backup=False)
-        report = recovery.run()
+        try:
+            report = recovery.run()
+        except StoreCorrupt:
+            if not is_unclean:
+                # Refused, not used: the next start must judge the same state by the same rules.
+                files.remove(abort_path)
+            raise
         self.positions.start_at(recovery.end_offset, recovery.store_timestamp_ms)
         self._flusher = Flusher(
             log=self._log,

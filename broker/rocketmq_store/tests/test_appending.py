@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rocketmq_common import sysflags
@@ -212,6 +212,7 @@ def test_batch_properties_are_added_to_each_message(harness):
     assert join_properties(b"", b"b\x012\x02") == b"b\x012\x02"
 
 
+@settings(deadline=None)
 @given(data=st.binary(max_size=200))
 def test_malformed_batches_are_refused_whole(tmp_path_factory, data):
     harness = Harness(tmp_path_factory.mktemp("batch"))

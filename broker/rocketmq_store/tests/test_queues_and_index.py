@@ -5,7 +5,7 @@ from __future__ import annotations
 import struct
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rocketmq_common.clock import ManualClock
@@ -55,6 +55,7 @@ def test_busy_queues_keep_their_mapping(tmp_path):
     assert len(held) == 0
 
 
+@settings(deadline=None)
 @given(
     st.lists(
         st.one_of(
@@ -131,6 +132,7 @@ def test_delay_levels_that_are_none_are_named():
         StoreSettings(root="", message_delay_level="1s 5x").delay_level_ms()
 
 
+@settings(deadline=None)
 @given(st.text(max_size=200), st.text(max_size=20))
 def test_key_hash_is_javas_absolute_value(key, topic):
     expected = abs(java_hash(topic + "#" + key))

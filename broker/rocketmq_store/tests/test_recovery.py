@@ -275,6 +275,56 @@ def test_empty_last_segment_is_removed(filled):
     check(filled)
 
 
+def test_segment_that_a_crash_left_half_allocated_is_removed(filled):
+    filled.close()
+    last = max(int(p.name) for p in (filled.root / "commitlog").iterdir())
+    (filled.root / "commitlog" / f"{last + 65536:020d}").write_bytes(bytes(4096))
+    (filled.root / "index" / "20991231235959999").write_bytes(bytes(40))
+    report = filled.open()
+    assert not report.rebuilt_index
+    check(filled)
+
+
+def test_segment_that_lost_its_end_is_not_taken_for_unused(filled):
+    filled.close()
+    last = max((filled.root / "commitlog").iterdir())
+    last.write_bytes(last.read_bytes()[:5000])
+    with pytest.raises(StoreMisconfigured, match="has 5000 bytes"):
+        filled.open()
+
+
+def test_refusal_changes_nothing_so_that_the_next_start_refuses_too(filled):
+    filled.close()
+    damage(filled, 500)
+    shutil.rmtree(filled.root / "consumequeue")
+    for _ in range(3):
+        with pytest.raises(StoreCorrupt, match="the log was complete up to"):
+            filled.open()
+    assert not (filled.root / "abort").exists()
+
+
+def damage(harness: Harness, number: int) -> None:
+    """Flip a bit in the body of a message."""
+    offset = decode_message(filled_record(harness, number)).physical_offset
+    path = harness.root / "commitlog" / f"{offset - offset % 65536:020d}"
+    data = bytearray(path.read_bytes())
+    data[offset % 65536 + 95] ^= 1
+    path.write_bytes(data)
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ({"commit_log_segment_size": 100}, "mappedFileSizeCommitLog=100 is outside 4096"),
+        ({"index_slot_count": 0}, "maxHashSlotNum=0 is outside 1"),
+        ({"message_delay_level": "soon"}, "'soon' is no delay"),
+    ],
+)
+def test_unusable_settings_are_named(tmp_path, setting, message):
+    with pytest.raises(StoreMisconfigured, match=message):
+        Harness(tmp_path, **setting)
+
+
 def test_interrupted_truncation_is_completed(filled):
     filled.abandon()
     last = max((filled.root / "commitlog").iterdir())
