@@ -42,7 +42,12 @@ def collect(namesrv: NameServer) -> Iterator[Family]:
     # Unknown codes share a name: a client may send any number, and each would be a series for ever.
     merged: dict[tuple[str, ...], tuple[list[int], float]] = {}
     for (code, response_code, held), buckets in server.latencies.items():
-        key: tuple[str, ...] = ("remoting", _name(RequestCode, code), _name(ResponseCode, response_code), str(held).lower())
+        key: tuple[str, ...] = (
+            "remoting",
+            _name(RequestCode, code),
+            _name(ResponseCode, response_code),
+            str(held).lower(),
+        )
         counts, sum_ms = merged.get(key, ([0] * len(buckets.counts), 0.0))
         merged[key] = ([a + b for a, b in zip(counts, buckets.counts, strict=True)], sum_ms + buckets.sum_ms)
     for key, (counts, sum_ms) in merged.items():

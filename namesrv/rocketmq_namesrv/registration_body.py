@@ -17,6 +17,7 @@ from rocketmq_common.topics import DataVersion, TopicConfig
 from rocketmq_remoting.bodies import RegisterBrokerBody, TopicConfigSerializeWrapper
 
 INFLATED_SIZE_MAX: Final = 64 << 20  # bytes; some 500 000 topics
+ZLIB_FIRST_BYTE: Final = 0x78  # no JSON begins with it
 VERSION_WITH_FILTER_SERVERS: Final = 37  # V3_0_11; older brokers send the topic table alone
 
 _decode_body = msgspec.json.Decoder(RegisterBrokerBody, strict=False).decode
@@ -40,7 +41,8 @@ def decode(body: bytes, *, compressed: bool, version: int) -> RegisterBrokerBody
         return RegisterBrokerBody(
             topic_config_serialize_wrapper=_json(body, TopicConfigSerializeWrapper, _decode_wrapper)
         )
-    if compressed:
+    # Brokers of 5.5 with compressedRegister=true say "compressed: false" and compress all the same [recorded].
+    if compressed or body[0] == ZLIB_FIRST_BYTE:
         return _Items(inflate(body)).registration(version)
     decoded: RegisterBrokerBody = _json(body, RegisterBrokerBody, _decode_body)
     return decoded

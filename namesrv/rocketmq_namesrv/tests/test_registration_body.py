@@ -25,6 +25,18 @@ PLAIN = (
 )
 
 
+# REGISTER_BROKER as a fresh Apache 5.5.0 broker with compressedRegister=true sent it to a listening socket; its header says
+# compressed=false.
+RECORDED_COMPRESSED = bytes.fromhex(
+    "78da8d516d4fc230106efc037e377e9833d11831520436f8c6467909db3ad73a25c65c903481c040bb116388ffdd1643021920bdeb35b9d7"
+    "a7cf2184eca5399c2f66999066bd5830d36c908958c8743c9fad1cd93811ca997c98756cd52a95075c2b5ab66dfd20844ed52d44fe23b03e"
+    "031e3502069d86d7024ec3ae6b602555837583b6478037dac652d75c3b62361c250339e1aaaf818ba5f29fc9a79664f209e9770a1189bb31"
+    "018fb6211442bad345aaf01ab6927cd519779e55c355d4ca45cb6bb811757bace91c0bfb92119d41183f9876c3dc0e693e6997ce8217750c"
+    "6c6bdd41c5fa7f5f2321a6a099967bfade6fb34cc3ff115bbb7f7a4ce9f9bb9c4f84bc1bace27912af68abc508079fc6a409242601dfd3e9"
+    "76635f6a8da1d73f38f86273bdb8aa353fdd5ad3c6fa810b4e447b24029ff88e7ab680e35ce9c9eb9bb2e817d824d00c"
+)
+
+
 def body(topics: dict[str, TopicConfig], mappings: dict[str, dict[str, object]] | None = None) -> RegisterBrokerBody:
     return RegisterBrokerBody(
         topic_config_serialize_wrapper=TopicConfigSerializeWrapper(
@@ -40,6 +52,16 @@ def test_plain_body_of_java_is_read():
     wrapper = decode(PLAIN, compressed=False, version=V5_5_0).topic_config_serialize_wrapper
     assert wrapper.data_version == DataVersion(counter=7, state_version=2, timestamp=5)
     assert wrapper.topic_config_table["t"].write_queue_nums == 3
+
+
+def test_compressed_body_of_a_real_broker_is_read_whatever_its_header_says():
+    for compressed in (False, True):
+        read = decode(RECORDED_COMPRESSED, compressed=compressed, version=V5_5_0)
+        wrapper = read.topic_config_serialize_wrapper
+        assert len(wrapper.topic_config_table) == 15
+        assert wrapper.topic_config_table["TBW102"].perm == 7
+        assert wrapper.topic_config_table["BenchmarkTest"].write_queue_nums == 1024
+        assert wrapper.data_version.timestamp > 0
 
 
 def test_nulls_and_bare_keys_of_java_are_read():
