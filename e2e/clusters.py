@@ -71,7 +71,8 @@ class Cluster:
     broker_names: tuple[str, ...] = ("broker-a",)
     settings: Mapping[str, str] = field(default_factory=dict)
     java_options: tuple[str, ...] = APACHE_TEST_OPTIONS
-    prefix: tuple[str, ...] = ()
+    broker_prefix: tuple[str, ...] = ()
+    namesrv_prefix: tuple[str, ...] = ()
     namesrvs: list[Process] = field(default_factory=list)
     namesrv_ports: list[int] = field(default_factory=list)
     brokers: dict[str, Broker] = field(default_factory=dict)
@@ -175,9 +176,9 @@ class Cluster:
 
     def namesrv_command(self, home: Path, configuration: Path) -> list[str]:
         if self.kind is Kind.OURS:
-            return [*self.prefix, sys.executable, "-m", "rocketmq_namesrv", "-c", str(configuration)]
+            return [*self.namesrv_prefix, sys.executable, "-m", "rocketmq_namesrv", "-c", str(configuration)]
         return [
-            *self.prefix,
+            *self.namesrv_prefix,
             *java_command(home, ("-Xms64m", "-Xmx256m", "-XX:+UseSerialGC")),
             "org.apache.rocketmq.namesrv.NamesrvStartup",
             "-c",
@@ -187,7 +188,7 @@ class Cluster:
     def broker_command(self, home: Path, configuration: Path) -> list[str]:
         if self.kind is Kind.OURS:
             return [
-                *self.prefix,
+                *self.broker_prefix,
                 sys.executable,
                 "-m",
                 "rocketmq_broker",
@@ -197,7 +198,7 @@ class Cluster:
                 self.namesrv_address,
             ]
         return [
-            *self.prefix,
+            *self.broker_prefix,
             *java_command(home, self.java_options),
             "org.apache.rocketmq.broker.BrokerStartup",
             "-c",

@@ -36,8 +36,8 @@ Record again with `python -m e2e.golden.record`.
 STORE_NOTE = """# Stores written by Apache's broker 5.5.0
 
 `apache-5.5-clean.tar.gz` (ended by SIGTERM) and `apache-5.5-killed.tar.gz` (ended by SIGKILL, so with the file `abort`),
-each with a `.json`: the settings, what was sent, what Apache's own consumer received, queue bounds, hits by key, the list
-of files. Segments are small (commit log 64 KiB, consume queue 32 entries, index 500 slots and 2000 entries). The file `lock` is left out.
+each with a `.json`: the settings, what was sent, what Apache's own consumer received, queue bounds, hits by key, the files.
+Segments are small: commit log 64 KiB, consume queue 32 entries, index 500 slots and 2000 entries. `lock` is left out.
 
 Recorded by `e2e/golden/stores.py`; again with `python -m e2e.golden.record`.
 """

@@ -1,0 +1,165 @@
+"""Command line of the bench: start both brokers, run the scenarios alternately, print, and on request write the page."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+from e2e import toolchain
+from e2e.clusters import Kind
+from e2e.performance import contenders, observation, report
+from e2e.performance.contenders import GENERATOR_CORE, Contender, alone, paused
+from e2e.performance.generator import LoadFailed
+from e2e.performance.report import Result
+from e2e.performance.scenarios import QUICK, SCENARIOS, Extent, Scenario, first_send_seconds
+
+FIRST_SECONDS = 5
+DOCUMENTS = toolchain.E2E.parent / "docs"
+
+
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m e2e.performance", description=__doc__)
+    parser.add_argument("--peer", choices=["ours", "apache", "both"], default="both", help="whose broker to measure")
+    parser.add_argument(
+        "--only",
+        nargs="+",
+        metavar="NAME",
+        choices=[scenario.name for scenario in SCENARIOS],
+        help="only these scenarios",
+    )
+    parser.add_argument("--quick", action="store_true", help="short runs, one round: for a look, not for a judgement")
+    parser.add_argument("--rounds", type=int, help="alternated runs of each scenario (default 3)")
+    parser.add_argument("--seconds", type=float, help="measured seconds of each run (default 10)")
+    parser.add_argument("--write", action="store_true", help="write docs/performance.md and docs/performance.png")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write every round as JSON")
+    parser.add_argument("--directory", type=Path, help="where stores and logs go (default: a temporary directory)")
+    return parser.parse_args()
+
+
+def main() -> int:
+    options = arguments()
+    try:
+        toolchain.tool("java")
+        kinds = list(Kind) if options.peer == "both" else [Kind(options.peer)]
+        if Kind.APACHE in kinds:
+            toolchain.apache()
+    except toolchain.ToolMissing as missing:
+        if options.peer != "ours":
+            print(f"bench: {missing}; or measure ours alone with --peer ours", file=sys.stderr)
+            return 1
+    extent = QUICK if options.quick else Extent()
+    extent = replace(extent, rounds=options.rounds or extent.rounds, seconds=options.seconds or extent.seconds)
+    chosen = [scenario for scenario in SCENARIOS if options.only is None or scenario.name in options.only]
+    os.sched_setaffinity(0, {GENERATOR_CORE})
+    results: list[Result] = []
+    with tempfile.TemporaryDirectory(dir=options.directory) as directory:
+        for flush in ("ASYNC_FLUSH", "SYNC_FLUSH"):
+            scenarios = [scenario for scenario in chosen if scenario.flush == flush]
+            if scenarios:
+                results += run_mode(flush, scenarios, kinds, extent, Path(directory))
+    print("\n".join([*report.verdicts(results), *report.table(results)]))
+    if options.json:
+        options.json.write_text(
+            json.dumps([{"scenario": r.scenario, "kind": r.kind, "rounds": r.rounds} for r in results], indent=1) + "\n"
+        )
+    if options.write:
+        write_page(results, extent)
+    return 0
+
+
+def run_mode(
+    flush: str, scenarios: Sequence[Scenario], kinds: Sequence[Kind], extent: Extent, directory: Path
+) -> list[Result]:
+    """Start a broker of each kind in one flush mode, warm it up, run the scenarios, stop them."""
+    settings = {} if flush == "ASYNC_FLUSH" else {"flushDiskType": flush}
+    running: list[Contender] = []
+    results: list[Result] = []
+    try:
+        for kind in kinds:
+            with paused(running):
+                contender = contenders.prepare(kind, directory / f"{kind}-{flush}", settings)
+                running.append(contender)
+                contender.cluster.add_broker("broker-a")
+                started = first_send_seconds(contender)
+                cpu = observation.cpu_seconds(contender.pid)
+                contender.cluster.wait_registered()
+            if flush == "ASYNC_FLUSH":
+                title = "process start to first accepted send, fresh store"
+                results.append(Result("start", title, kind, [{"start_seconds": started, "start_cpu_seconds": cpu}]))
+        results += idle_first(scenarios, running, extent)
+        for contender in running:
+            with alone(contender, running):
+                load = contenders.warm_up(contender, extent.warm_seconds)
+            if flush == "ASYNC_FLUSH":
+                first = sum(load.slices[:FIRST_SECONDS]) / FIRST_SECONDS
+                title = "single sends, 128 B, 64 in flight, from the start of the process"
+                results.append(
+                    Result("first-seconds", title, contender.kind, [{"first_seconds_msg_per_second": first}])
+                )
+        for scenario in scenarios:
+            if scenario.name != "idle":
+                results += run_scenario(scenario, running, extent)
+    finally:
+        for contender in running:
+            contender.cluster.stop()
+    return results
+
+
+def idle_first(scenarios: Sequence[Scenario], running: list[Contender], extent: Extent) -> list[Result]:
+    """Idle is measured before any load: afterwards it would show what the load left behind."""
+    return [
+        result
+        for scenario in scenarios
+        if scenario.name == "idle"
+        for result in run_scenario(scenario, running, replace(extent, rounds=1))
+    ]
+
+
+def run_scenario(scenario: Scenario, running: list[Contender], extent: Extent) -> list[Result]:
+    """All rounds of one scenario, the contenders taking turns."""
+    rounds: dict[Kind, list[dict[str, float]]] = {contender.kind: [] for contender in running}
+    for number in range(extent.rounds):
+        for contender in running:
+            with alone(contender, running):
+                before = observation.stolen_share()
+                wall = time.monotonic()
+                try:
+                    figures = dict(scenario.run(contender, extent, number))
+                except LoadFailed as failed:
+                    print(
+                        f"{scenario.name}, {contender.kind}, round {number + 1}: FAILED: {failed}",
+                        file=sys.stderr,
+                        flush=True,
+                    )
+                    continue
+                after = observation.stolen_share()
+                figures["machine_busy_cores"] = (after[0] - before[0]) / (time.monotonic() - wall)
+            rounds[contender.kind].append(figures)
+            brief = ", ".join(f"{name} {value:,.4g}" for name, value in figures.items())
+            print(f"{scenario.name}, {contender.kind}, round {number + 1}: {brief}", file=sys.stderr, flush=True)
+    return [Result(scenario.name, scenario.title, kind, figures) for kind, figures in rounds.items() if figures]
+
+
+def write_page(results: Sequence[Result], extent: Extent) -> None:
+    """``docs/performance.md`` and its picture."""
+    DOCUMENTS.mkdir(exist_ok=True)
+    command = (
+        "make bench" if sys.argv[1:] in ([], ["--write"]) else "python -m e2e.performance " + " ".join(sys.argv[1:])
+    )
+    note = f"{extent.rounds} rounds of {extent.seconds:g} s each."
+    when = datetime.now(UTC).strftime("%Y-%m-%d")
+    versions = "Apache RocketMQ 5.5.0 (-Xms1g -Xmx2g, G1)"
+    (DOCUMENTS / "performance.md").write_text(report.page(results, command, versions, when, note) + "\n")
+    report.picture(results, DOCUMENTS / "performance.png")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,146 @@
+"""The two brokers side by side: the one that is not measured is stopped by a signal, so that runs can alternate.
+
+Every broker is pinned to one core and the generator to another. Both kinds run with their default settings; only identity,
+ports and paths are set.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from e2e import frames
+from e2e.clusters import GET_BROKER_CLUSTER_INFO, Cluster, Kind
+from e2e.performance.generator import Load, closed_loop
+from e2e.performance.pools import QUEUE_COUNT, Pool, single_sends
+from e2e.processes import wait_until
+
+APACHE_OPTIONS = ("-Xms1g", "-Xmx2g", "-XX:+UseG1GC", "-XX:MaxDirectMemorySize=2g")
+UPDATE_AND_CREATE_TOPIC = 17
+GET_MAX_OFFSET = 30
+# Read at import, before the generator pins itself.
+CORES = sorted(os.sched_getaffinity(0))
+BROKER_CORE, GENERATOR_CORE = CORES[0], CORES[-1]
+SETTLE_SECONDS = 1.0
+WARM_POOL_FRAMES = 50_000
+# A JIT compiler that shares its core may need longer than any fixed time: warm up until a slice gains less than 5 %.
+WARM_SLICE_SECONDS = 5.0
+WARM_SLICES_MAX = 20
+WARM_GROWTH_NOTABLE = 1.05
+WARM_TOPIC = "BenchWarm"
+
+
+@dataclass(slots=True)
+class Contender:
+    """A running broker of one kind."""
+
+    kind: Kind
+    cluster: Cluster
+    topics: set[str] = field(default_factory=set)
+
+    @property
+    def address(self) -> str:
+        return self.cluster.broker.address
+
+    @property
+    def pid(self) -> int:
+        return self.cluster.broker.process.pid
+
+    def create_topic(self, topic: str) -> None:
+        """Make a topic of four queues; again is no error."""
+        if topic in self.topics:
+            return
+        ext = {
+            "topic": topic, "defaultTopic": "TBW102", "perm": "6",
+            "readQueueNums": str(QUEUE_COUNT), "writeQueueNums": str(QUEUE_COUNT),
+            "topicFilterType": "SINGLE_TAG", "topicSysFlag": "0", "order": "false", "attributes": "", "force": "false",
+        }  # fmt: skip
+        answer = frames.call(self.address, UPDATE_AND_CREATE_TOPIC, ext)
+        if answer.code != 0:
+            raise RuntimeError(f"{self.kind}: topic {topic}: code {answer.code}, {answer.remark}")
+        self.topics.add(topic)
+
+    def stored(self, topic: str) -> int:
+        """How many messages the queues of ``topic`` hold, by their maximum offsets."""
+        return sum(self.max_offsets(topic))
+
+    def max_offsets(self, topic: str) -> list[int]:
+        """The next offset of each queue."""
+        ext = {"topic": topic, "committed": "true"}
+        return [
+            int(frames.call(self.address, GET_MAX_OFFSET, ext | {"queueId": str(queue)}).ext["offset"])
+            for queue in range(QUEUE_COUNT)
+        ]
+
+    def fill(self, topic: str, pool: Pool, requests: int) -> None:
+        """Send ``requests`` frames of ``pool`` and wait until a consumer could read all of it."""
+        self.create_topic(topic)
+        before = self.stored(topic)
+        load = closed_loop(self.address, pool, 8, 600.0, requests_max=requests)
+        if set(load.codes) != {0}:
+            raise RuntimeError(f"{self.kind}: filling {topic}: codes {load.codes}")
+        wait_until(lambda: self.stored(topic) >= before + load.messages, f"{topic} is dispatched", 120)
+
+
+def prepare(kind: Kind, directory: Path, settings: Mapping[str, str]) -> Contender:
+    """A name server that listens, for a broker yet to be started on its core; default settings apart from ``settings``."""
+    cluster = Cluster(
+        kind,
+        directory,
+        settings=settings,
+        java_options=APACHE_OPTIONS,
+        broker_prefix=("taskset", "-c", str(BROKER_CORE)),
+        namesrv_prefix=("taskset", "-c", str(GENERATOR_CORE)),
+    )
+    directory.mkdir(parents=True)
+    process = cluster.start_namesrv(0)
+
+    def answers() -> bool:
+        process.check()
+        try:
+            return frames.call(cluster.namesrv_address, GET_BROKER_CLUSTER_INFO).code == 0
+        except OSError:
+            return False
+
+    wait_until(answers, "the name server answers")
+    return Contender(kind, cluster)
+
+
+def warm_up(contender: Contender, seconds_min: float) -> Load:
+    """Load at window 64 for at least ``seconds_min`` and until the rate no longer grows; return the first part, from the first moment."""
+    contender.create_topic(WARM_TOPIC)
+    pool = single_sends(WARM_TOPIC, 128, WARM_POOL_FRAMES)
+    first = closed_loop(contender.address, pool, 64, seconds_min)
+    best = 0.0
+    for _ in range(WARM_SLICES_MAX):
+        rate = closed_loop(contender.address, pool, 64, WARM_SLICE_SECONDS).messages_per_second
+        if rate < best * WARM_GROWTH_NOTABLE:
+            break
+        best = max(best, rate)
+    return first
+
+
+@contextmanager
+def paused(stopped: Sequence[Contender]) -> Iterator[None]:
+    """Stop these brokers by a signal for as long as the block runs."""
+    running = [contender for contender in stopped if contender.cluster.broker.process.is_running]
+    for contender in running:
+        os.kill(contender.pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        for contender in running:
+            os.kill(contender.pid, signal.SIGCONT)
+
+
+@contextmanager
+def alone(contender: Contender, everybody: Sequence[Contender]) -> Iterator[None]:
+    """Stop the other brokers while this one is measured."""
+    with paused([other for other in everybody if other is not contender]):
+        time.sleep(SETTLE_SECONDS)
+        yield

@@ -1,0 +1,252 @@
+"""What is measured. Each scenario yields rows of figures for one contender; repeated and alternated, their medians are reported."""
+
+from __future__ import annotations
+
+import gc
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from e2e.performance import observation, pools
+from e2e.performance.consuming import drain, paced
+from e2e.performance.contenders import Contender
+from e2e.performance.generator import Load, LoadFailed, closed_loop, quantile
+from e2e.performance.observation import CpuMeter
+from e2e.processes import wait_until
+
+Figures = Mapping[str, float]
+RAMP_SECONDS = 1.0
+DRAIN_WARM_MESSAGES = 100_000
+
+
+@dataclass(frozen=True, slots=True)
+class Extent:
+    """How long and how much; ``--quick`` shrinks it for a look, not for a judgement."""
+
+    seconds: float = 10.0
+    rounds: int = 3
+    pool_frames: int = 200_000
+    backlog_messages: int = 500_000
+    large_backlog_messages: int = 1_000_000
+    warm_seconds: float = 15.0
+    idle_seconds: float = 20.0
+    log_bytes: int = 2 * 1024**3
+
+
+QUICK = Extent(
+    seconds=3.0,
+    rounds=1,
+    pool_frames=50_000,
+    backlog_messages=100_000,
+    large_backlog_messages=200_000,
+    warm_seconds=8.0,
+    idle_seconds=5.0,
+    log_bytes=256 * 1024**2,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Scenario:
+    """``run(contender, extent, round)`` returns figures by name; ``flush`` names the broker's flush mode."""
+
+    name: str
+    title: str
+    run: Callable[[Contender, Extent, int], Figures]
+    flush: str = "ASYNC_FLUSH"
+
+
+def load_figures(load: Load, meter: CpuMeter) -> Figures:
+    """The figures of a closed loop; anything but code 0 makes it worthless."""
+    if set(load.codes) != {0}:
+        raise LoadFailed(f"answers with codes {load.codes}")
+    return {
+        "msg_per_second": load.messages_per_second,
+        "cpu_us_per_msg": meter.us_per_message(load.messages),
+        "broker_cores": meter.seconds / meter.wall_seconds,
+        "p50_ms": load.quantile_ms(0.5),
+        "p99_ms": load.quantile_ms(0.99),
+        "max_ms": load.quantile_ms(1.0),
+    }
+
+
+def sends(body_size: int, window: int) -> Callable[[Contender, Extent, int], Figures]:
+    """Plain sends of one size with ``window`` in flight on one connection."""
+
+    def run(contender: Contender, extent: Extent, number: int) -> Figures:
+        topic = f"BenchSend{body_size}"
+        contender.create_topic(topic)
+        frames = extent.pool_frames if window > 1 else extent.pool_frames // 4
+        pool = pools.single_sends(topic, body_size, frames, run=number + 1)
+        meter = CpuMeter(contender.pid)
+        return load_figures(measured(contender, pool, window, extent, meter), meter)
+
+    return run
+
+
+def measured(contender: Contender, pool: pools.Pool, window: int, extent: Extent, meter: CpuMeter) -> Load:
+    """A closed loop without the generator's own garbage collections in it."""
+    gc.collect()
+    gc.disable()
+    try:
+        return closed_loop(
+            contender.address,
+            pool,
+            window,
+            extent.seconds,
+            ramp_seconds=RAMP_SECONDS,
+            on_measure=meter.start,
+            on_end=meter.stop,
+        )
+    finally:
+        gc.enable()
+
+
+def batches(contender: Contender, extent: Extent, number: int) -> Figures:
+    """Batches of 100 messages of 128 bytes, 8 in flight."""
+    contender.create_topic("BenchBatch")
+    pool = pools.batch_sends("BenchBatch", 128, 100, max(200, extent.pool_frames // 100), run=number + 1)
+    meter = CpuMeter(contender.pid)
+    return load_figures(measured(contender, pool, 8, extent, meter), meter)
+
+
+def backlog_drain(contender: Contender, extent: Extent, number: int) -> Figures:
+    """Pull a backlog from its start: 32 a pull, 4 pulls in flight."""
+    if number == 0:
+        fill_backlog(contender, "BenchDrainWarm", DRAIN_WARM_MESSAGES)
+        drain(contender.address, "BenchDrainWarm", DRAIN_WARM_MESSAGES, on_measure=lambda: None, on_end=lambda: None)
+        fill_backlog(contender, "BenchDrain", extent.backlog_messages)
+    meter = CpuMeter(contender.pid)
+    out = drain(contender.address, "BenchDrain", extent.backlog_messages, on_measure=meter.start, on_end=meter.stop)
+    return {
+        "msg_per_second": out.messages / out.seconds,
+        "cpu_us_per_msg": meter.us_per_message(out.messages),
+        "broker_cores": meter.seconds / meter.wall_seconds,
+        "p50_ms": quantile(out.latencies, 0.5) * 1000,
+        "p99_ms": quantile(out.latencies, 0.99) * 1000,
+        "max_ms": quantile(out.latencies, 1.0) * 1000,
+    }
+
+
+def fill_backlog(contender: Contender, topic: str, messages: int) -> None:
+    contender.fill(topic, pools.batch_sends(topic, 128, 100, min(messages // 100, 2000)), messages // 100)
+
+
+def long_poll(contender: Contender, extent: Extent, number: int) -> Figures:
+    """500 messages a second, consumed by pulls that wait at the broker."""
+    contender.create_topic("BenchPoll")
+    meter = CpuMeter(contender.pid)
+    meter.start()
+    out = paced(contender.address, "BenchPoll", 500, extent.seconds, offsets=contender.max_offsets("BenchPoll"))
+    meter.stop()
+    return delivery_figures(out.end_to_end) | {
+        "broker_cores": meter.seconds / meter.wall_seconds,
+        "send_p50_ms": quantile(out.send_latencies, 0.5) * 1000,
+    }
+
+
+def delivery_figures(seconds: list[float]) -> dict[str, float]:
+    return {
+        "p50_ms": quantile(seconds, 0.5) * 1000,
+        "p99_ms": quantile(seconds, 0.99) * 1000,
+        "max_ms": quantile(seconds, 1.0) * 1000,
+        "min_ms": min(seconds) * 1000,
+    }
+
+
+def delay(contender: Contender, extent: Extent, number: int) -> Figures:
+    """Lateness of delay level 1 (1 s) at 200 messages a second; a message must never be early."""
+    contender.create_topic("BenchDelay")
+    out = paced(
+        contender.address,
+        "BenchDelay",
+        200,
+        extent.seconds,
+        delay_level=1,
+        delay_seconds=1.0,
+        offsets=contender.max_offsets("BenchDelay"),
+    )
+    return delivery_figures(out.end_to_end)
+
+
+def idle(contender: Contender, extent: Extent, number: int) -> Figures:
+    """CPU of a broker that nobody uses, and memory of it and its name server."""
+    started = observation.precise_cpu_seconds(contender.pid)
+    wall = time.monotonic()
+    time.sleep(extent.idle_seconds)
+    share = (observation.precise_cpu_seconds(contender.pid) - started) / (time.monotonic() - wall)
+    broker = observation.memory(contender.pid)
+    namesrv = observation.memory(contender.cluster.namesrvs[0].pid)
+    return {
+        "idle_core_percent": share * 100,
+        "private_mib": broker.private_mib,
+        "resident_mib": broker.resident_mib,
+        "namesrv_private_mib": namesrv.private_mib,
+    }
+
+
+def first_send_seconds(contender: Contender) -> float:
+    """Seconds from the start of the broker process to its first accepted send."""
+    pool = pools.single_sends("BenchStart", 128, 1)
+
+    def accepted() -> bool:
+        contender.cluster.broker.process.check()
+        try:
+            return closed_loop(contender.address, pool, 1, 5.0, requests_max=1).codes == {0: 1}
+        except OSError:
+            return False
+
+    wait_until(accepted, "a send is accepted", 120, poll_seconds=0.005)
+    return time.monotonic() - contender.cluster.broker.process.started_monotonic
+
+
+def restart(contender: Contender, extent: Extent, number: int) -> Figures:
+    """Start after kill -9 with ``log_bytes`` of log: everything acknowledged must be there again."""
+    topic = "BenchRestart"
+    stored = contender.stored(topic) if topic in contender.topics else 0
+    if number == 0:
+        pool = pools.batch_sends(topic, 1024, 100, 200)
+        contender.fill(topic, pool, max(1, extent.log_bytes // (pool.frame_size * 12 // 10)))
+        stored = contender.stored(topic)
+    contender.cluster.broker.process.kill()
+    contender.cluster.broker.process.start()
+    seconds = first_send_seconds(contender)
+    cpu = observation.cpu_seconds(contender.pid)
+    after = contender.stored(topic)
+    if after != stored:
+        raise LoadFailed(f"{after} of {stored} acknowledged messages are there after kill -9")
+    return {"start_seconds": seconds, "start_cpu_seconds": cpu, "messages": float(stored)}
+
+
+def large_backlog(contender: Contender, extent: Extent, number: int) -> Figures:
+    """Latency of sends with nobody consuming a large backlog, against the same on an empty topic; memory before and after."""
+    topic = "BenchBacklog"
+    contender.create_topic(topic)
+    pool = pools.single_sends(topic, 128, extent.pool_frames, run=number + 1)
+    meter = CpuMeter(contender.pid)
+    empty = load_figures(measured(contender, pool, 64, extent, meter), meter)
+    before = observation.memory(contender.pid)
+    fill_backlog(contender, topic, extent.large_backlog_messages)
+    full = load_figures(measured(contender, pool, 64, extent, meter), meter)
+    after = observation.memory(contender.pid)
+    return dict(full) | {
+        "p99_to_empty": full["p99_ms"] / empty["p99_ms"],
+        "private_before_mib": before.private_mib,
+        "private_after_mib": after.private_mib,
+    }
+
+
+SCENARIOS = (
+    Scenario("idle", "idle for a while after the start", idle),
+    Scenario("send-128", "single sends, 128 B, 64 in flight", sends(128, 64)),
+    Scenario("send-1k", "single sends, 1 KB, 64 in flight", sends(1024, 64)),
+    Scenario("window-1", "single sends, 128 B, one in flight", sends(128, 1)),
+    Scenario("batch", "batches of 100 x 128 B, 8 in flight", batches),
+    Scenario("drain", "draining a backlog, 32 a pull, 4 in flight", backlog_drain),
+    Scenario("poll", "produce to consume by long poll, 500/s", long_poll),
+    Scenario("delay", "lateness of delay level 1, 200/s", delay),
+    Scenario("backlog", "sends with a large backlog, 64 in flight", large_backlog),
+    Scenario("restart", "start after kill -9", restart),
+    Scenario("sync-1", "SYNC_FLUSH, 128 B, one in flight", sends(128, 1), "SYNC_FLUSH"),
+    Scenario("sync-64", "SYNC_FLUSH, 128 B, 64 in flight", sends(128, 64), "SYNC_FLUSH"),
+    Scenario("sync-512", "SYNC_FLUSH, 128 B, 512 in flight", sends(128, 512), "SYNC_FLUSH"),
+)
