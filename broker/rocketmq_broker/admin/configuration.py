@@ -13,6 +13,7 @@ from typing import Any, Final, NamedTuple, get_type_hints
 import msgspec
 
 from rocketmq_broker.foreign_keys import KEYS_WITHOUT_EFFECT
+from rocketmq_broker.ha.settings import ReplicationSettings
 from rocketmq_broker.settings import BrokerSettings, LoadedSettings
 from rocketmq_broker.topics import TopicTable
 from rocketmq_common import javajson
@@ -70,6 +71,15 @@ CHANGEABLE: Final[Mapping[str, Change]] = {
     "maxTransferCountOnMessageInDisk": Change(1, 4096),
     "accessMessageInMemoryMaxRatio": Change(0, 100),
     "maxMsgsNumBatch": Change(1, 1024),
+    # Replication; ranges beyond these and how they go together are its own to check.
+    "totalReplicas": Change(),
+    "inSyncReplicas": Change(),
+    "minInSyncReplicas": Change(),
+    "enableAutoInSyncReplicas": Change(),
+    "slaveTimeout": Change(),
+    "haMaxGapNotInSync": Change(),
+    "haFlowControlEnable": Change(),
+    "maxHaTransferByteInSecond": Change(),
 }
 # These show in what name servers know: they are told at once.
 ANNOUNCED: Final = frozenset({"brokerPermission", "namesrvAddr"})
@@ -144,6 +154,9 @@ class ConfigurationAdministration:
         if not planned:
             return None
         self._check_disk_ratios(planned)
+        replication = self._loaded.replication
+        after = {attribute: value for settings, attribute, value in planned if settings is replication}
+        msgspec.structs.replace(replication, **after).check("update")
         for settings, attribute, value in planned:
             setattr(settings, attribute, value)
         self.data_version = self.data_version.next(self._clock.now_ms())
@@ -236,4 +249,5 @@ _CHECKS: Final[Mapping[str, Callable[[str], None]]] = {
 assert CHANGEABLE.keys() <= {
     *common_settings.wire_names(BrokerSettings),
     *common_settings.wire_names(StoreSettings),
+    *common_settings.wire_names(ReplicationSettings),
 }, "a changeable key that no setting has"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import msgspec
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from rocketmq_broker import metrics
+from rocketmq_broker import metrics, windows
 from rocketmq_broker.tests.harness import Peer, serving
 from rocketmq_remoting.bodies import HeartbeatData, ProducerData
 from rocketmq_remoting.codes import RequestCode
@@ -156,6 +157,33 @@ async def test_storage_tables_and_process_are_told(tmp_path: Path) -> None:
         assert one(samples, "rocketmq_store_writeable") == 1
         assert one(samples, "rocketmq_event_loop_lag_seconds") >= 0
         assert one(samples, "rocketmq_rpc_latency_milliseconds_count", request_code="send_message_v2") == 1
+
+
+async def test_large_scrape_and_sample_give_way_between_slices(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(metrics, "SLICE", 10)
+    monkeypatch.setattr(metrics, "LAG_SLICE", 10)
+    monkeypatch.setattr(windows, "SLICE", 10)
+    async with serving(tmp_path) as peer:
+        broker = peer.broker
+        for number in range(100):
+            broker.statistics.topic(f"t{number}").put_nums += 1
+            broker.statistics.group("cg", f"t{number}").get_nums += 1
+            broker.offsets.commit("cg", f"t{number}", 0, 1)
+        pauses = sum(item is None for item in broker.observation.metrics.collect())
+        assert pauses >= 30
+        turns = 0
+
+        async def count() -> None:
+            nonlocal turns
+            while True:
+                turns += 1
+                await asyncio.sleep(0)
+
+        counting = asyncio.create_task(count())
+        await broker.observation.windows.sample_in_slices()
+        counting.cancel()
+        assert turns >= 20
+        assert broker.observation.windows.item_count == 200
 
 
 def test_label_pairs_that_are_none_are_left_out():

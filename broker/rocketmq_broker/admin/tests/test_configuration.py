@@ -104,6 +104,9 @@ async def test_change_that_cannot_be_written_says_so(tmp_path: Path) -> None:
         ("deleteWhen=25", ResponseCode.INVALID_PARAMETER, "deleteWhen=25"),
         ("namesrvAddr=nowhere", ResponseCode.INVALID_PARAMETER, "host:port"),
         ("diskSpaceWarningLevelRatio=50", ResponseCode.INVALID_PARAMETER, "diskSpaceWarningLevelRatio=50"),
+        ("inSyncReplicas=99", ResponseCode.INVALID_PARAMETER, "inSyncReplicas=99"),
+        ("minInSyncReplicas=2", ResponseCode.INVALID_PARAMETER, "at most inSyncReplicas"),
+        ("haMasterAddress=1.2.3.4:5", ResponseCode.NO_PERMISSION, "haMasterAddress"),
         ("autoCreateTopicEnable=perhaps", ResponseCode.INVALID_PARAMETER, "true or false"),
         ("", ResponseCode.INVALID_PARAMETER, "string2Properties"),
     ],
@@ -117,6 +120,14 @@ async def test_refusal_names_key_and_value_and_changes_nothing(
         assert answer.code == code
         assert words in (answer.remark or "")
         assert await values(peer) == before
+
+
+async def test_replication_changes_where_it_is_read(tmp_path: Path) -> None:
+    async with serving(tmp_path) as peer:
+        assert (await update(peer, "inSyncReplicas=2\nminInSyncReplicas=2\ntotalReplicas=3")).code == 0
+        replication = peer.broker.loaded.replication
+        assert (replication.in_sync_replicas, replication.min_in_sync_replicas, replication.total_replicas) == (2, 2, 3)
+        assert (await values(peer))["totalReplicas"] == "3"
 
 
 async def test_sending_back_what_is_set_is_no_change(tmp_path: Path) -> None:
