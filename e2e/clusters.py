@@ -132,9 +132,11 @@ class Cluster:
         self.namesrv_ports.append(port)
         return process
 
-    def add_broker(self, name: str, store: Path | None = None, broker_id: int = 0, **settings: str) -> Broker:
-        """Configure and start a broker; ``settings`` go over the cluster's."""
-        port = free_port((-2, 1))
+    def add_broker(
+        self, name: str, store: Path | None = None, broker_id: int = 0, port: int | None = None, **settings: str
+    ) -> Broker:
+        """Configure and start a broker, with a free port and its own store unless given; ``settings`` go over the cluster's."""
+        port = port or free_port((-2, 1))
         home = self.directory / f"{name}-{broker_id}"
         home.mkdir()
         store = store or home / "store"

@@ -56,6 +56,20 @@ def cluster(peer_kind: Kind, tmp_path_factory: pytest.TempPathFactory) -> Iterat
 
 
 @pytest.fixture(scope="session")
+def apache_cluster(
+    peer_kind: Kind, tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest
+) -> Iterator[Cluster]:
+    """Apache's servers, whatever ``--peer`` says: for our client."""
+    if peer_kind is Kind.APACHE:
+        yield request.getfixturevalue("cluster")
+        return
+    with tools():
+        toolchain.apache()
+    with Cluster(Kind.APACHE, tmp_path_factory.mktemp("apache") / "shared", settings=TEST_BROKER_SETTINGS) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
 def java5(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Driver]:
     """Apache's 5.5 client and mqadmin."""
     with tools():

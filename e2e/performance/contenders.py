@@ -112,7 +112,7 @@ def prepare(kind: Kind, directory: Path, settings: Mapping[str, str]) -> Contend
 
 
 def warm_up(contender: Contender, seconds_min: float) -> Load:
-    """Load at window 64 for at least ``seconds_min`` and until the rate no longer grows; return the first part, from the first moment."""
+    """Load at window 64 for ``seconds_min`` and on until the rate no longer grows; return the first part, from the first moment."""
     contender.create_topic(WARM_TOPIC)
     pool = single_sends(WARM_TOPIC, 128, WARM_POOL_FRAMES)
     first = closed_loop(contender.address, pool, 64, seconds_min)

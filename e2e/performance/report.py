@@ -116,9 +116,8 @@ def verdicts(results: Sequence[Result]) -> list[str]:
             value = ratio({kind: found[scenario, kind] for kind in Kind}, figure)
             if value is not None:
                 is_met = value >= bound if is_minimum else value <= bound
-                lines.append(
-                    f"| {scenario} | {figure} | {'≥' if is_minimum else '≤'} {bound} x | {value:.2f} x | {'met' if is_met else 'MISSED'} |"
-                )
+                target, verdict = f"{'≥' if is_minimum else '≤'} {bound} x", "met" if is_met else "MISSED"
+                lines.append(f"| {scenario} | {figure} | {target} | {value:.2f} x | {verdict} |")
     for scenario, figure, bound in ABSOLUTE_TARGETS:
         if (scenario, Kind.OURS) in found and (value := found[scenario, Kind.OURS].figure(figure)) is not None:
             lines.append(
@@ -149,9 +148,9 @@ def page(results: Sequence[Result], command: str, versions: str, when: str, note
         "",
         f"Written by `{command}` on {when}: {machine()}; {versions}.",
         "",
-        "Both brokers run with their default settings, pinned to one core; the load generator has the other. The broker that is not",
-        "measured is stopped by a signal, and runs alternate. Figures are medians over the rounds; CPU is that of the broker process,",
-        "divided by the messages. Apache's broker is warmed up first; its rate in the first seconds is listed by itself.",
+        "Both brokers run with their default settings, pinned to one core; the load generator has the other. The broker that is",
+        "not measured is stopped by a signal, and runs alternate. Figures are medians over the rounds; CPU is that of the broker",
+        "process, divided by the messages. Apache's broker is warmed up first; its first seconds are listed by themselves.",
         note,
         "",
         "![ours against Apache's](performance.png)",
