@@ -6,6 +6,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -32,14 +33,14 @@ class Bench:
         clients(java, "producer", self.producer)
         java.call("producer.start", name=self.producer, namesrv=cluster.namesrv_address)
 
-    def send(self, *bodies: str, topic: str | None = None, **options: object) -> list[dict[str, object]]:
+    def send(self, *bodies: str, topic: str | None = None, **options: Any) -> list[dict[str, Any]]:
         messages = [{"body": body, **options} for body in bodies]
-        sent: list[dict[str, object]] = self.java.call(
+        sent: list[dict[str, Any]] = self.java.call(
             "producer.send", name=self.producer, topic=topic or self.topic, messages=messages
         )
         return sent
 
-    def consume(self, java: Driver | None = None, **options: object) -> str:
+    def consume(self, java: Driver | None = None, **options: Any) -> str:
         java = java or self.java
         name = self.unique("consumer")
         self.clients(java, "consumer", name)
@@ -47,8 +48,8 @@ class Bench:
         java.call("consumer.start", name=name, namesrv=self.cluster.namesrv_address, **options)
         return name
 
-    def received(self, name: str) -> list[dict[str, object]]:
-        got: list[dict[str, object]] = self.java.call("consumer.received", name=name)
+    def received(self, name: str) -> list[dict[str, Any]]:
+        got: list[dict[str, Any]] = self.java.call("consumer.received", name=name)
         return got
 
 
@@ -86,7 +87,9 @@ def test_a_new_group_starts_a_fresh_topic_at_its_first_message_wherever_it_asks_
     # The broker answers offset 0 for a queue that has lost nothing yet: a late group must not miss the first messages.
     bench.send("before")
 
-    name = bench.consume(**{"from": where}, timestamp=time.strftime("%Y%m%d%H%M%S", time.localtime(time.time() + 3600)))
+    later = time.strftime("%Y%m%d%H%M%S", time.localtime(time.time() + 3600))
+    options: dict[str, Any] = {"from": where, "timestamp": later}
+    name = bench.consume(None, **options)
 
     bench.java.receive(name, 1)
     bench.send("after")
@@ -203,8 +206,8 @@ def test_a_message_that_always_fails_ends_in_the_dead_letter_queue(bench: Bench)
     assert [message["reconsume_times"] for message in bench.java.receive(name, 2, 60)] == [0, 1]
     dead_letters = f"%DLQ%{bench.group}"
 
-    def dead() -> list[dict[str, object]]:
-        found: list[dict[str, object]] = bench.java.call(
+    def dead() -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = bench.java.call(
             "query.key", name=bench.producer, topic=dead_letters, key="poison-key"
         )
         return found
@@ -212,12 +215,12 @@ def test_a_message_that_always_fails_ends_in_the_dead_letter_queue(bench: Bench)
     # The route of the topic must first reach the client that asks.
     (letter,) = wait_until(lambda: quiet(dead), "the dead letter", 60, poll_seconds=0.5)
     assert letter["body"] == "poison"
-    assert letter["properties"]["RETRY_TOPIC"] == bench.topic  # type: ignore[index]
-    assert letter["properties"]["ORIGIN_MESSAGE_ID"] == sent["offset_message_id"]  # type: ignore[index]
+    assert letter["properties"]["RETRY_TOPIC"] == bench.topic
+    assert letter["properties"]["ORIGIN_MESSAGE_ID"] == sent["offset_message_id"]
     assert len(bench.received(name)) == 2
 
 
-def quiet(query: Callable[[], list[dict[str, object]]]) -> list[dict[str, object]] | None:
+def quiet(query: Callable[[], list[dict[str, Any]]]) -> list[dict[str, Any]] | None:
 
     try:
         return query()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
@@ -23,7 +24,7 @@ def producer(go: Driver, cluster: Cluster, unique: Unique, clients: Clients) -> 
     return name
 
 
-def consume(go: Driver, cluster: Cluster, unique: Unique, clients: Clients, topic: str, **options: object) -> str:
+def consume(go: Driver, cluster: Cluster, unique: Unique, clients: Clients, topic: str, **options: Any) -> str:
     name = unique("consumer")
     clients(go, "consumer", name)
     options = {"subscriptions": [{"topic": topic}]} | options
@@ -45,7 +46,7 @@ def test_what_go_sends_go_receives(
 
     received = go.receive(consume(go, cluster, unique, clients, topic), 11, 60)
     assert sorted(message["body"] for message in received if message["body"] != "first") == sorted(
-        message["body"] for message in messages
+        str(message["body"]) for message in messages
     )
     assert {
         (message["tags"], message["keys"], message["properties"]["n"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
@@ -27,7 +28,7 @@ def topic(java: Driver, cluster: Cluster, unique: Unique, clients: Clients) -> s
     return topic
 
 
-def start(java: Driver, cluster: Cluster, unique: Unique, clients: Clients, topic: str, **options: object) -> str:
+def start(java: Driver, cluster: Cluster, unique: Unique, clients: Clients, topic: str, **options: Any) -> str:
     name = unique("lite")
     clients(java, "lite", name)
     java.call(
@@ -41,9 +42,9 @@ def start(java: Driver, cluster: Cluster, unique: Unique, clients: Clients, topi
     return name
 
 
-def poll(java: Driver, name: str, count: int) -> list[dict[str, object]]:
+def poll(java: Driver, name: str, count: int) -> list[dict[str, Any]]:
     """Poll until ``count`` messages came."""
-    got: list[dict[str, object]] = []
+    got: list[dict[str, Any]] = []
 
     def enough() -> bool:
         got.extend(java.call("lite.poll", name=name, timeout_ms=500))

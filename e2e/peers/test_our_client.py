@@ -67,7 +67,8 @@ def push(cluster: Cluster, group: str, topics: Any, got: list[MessageView], **op
         got.append(message)
         return True
 
-    options = {"listener": listen, "consume_from": ConsumeFrom.FIRST} | options
+    options.setdefault("listener", listen)
+    options.setdefault("consume_from", ConsumeFrom.FIRST)
     return PushConsumer(cluster.namesrv_address, group=group, topics=topics, **options)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 import zlib
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
@@ -26,7 +27,7 @@ def producer(java: Driver, cluster: Cluster, unique: Unique, clients: Clients) -
     return name
 
 
-def consume(java: Driver, cluster: Cluster, unique: Unique, clients: Clients, topic: str, **options: object) -> str:
+def consume(java: Driver, cluster: Cluster, unique: Unique, clients: Clients, topic: str, **options: Any) -> str:
     """Start a push consumer of a new group from the first offset and return its name."""
     name = unique("consumer")
     clients(java, "consumer", name)
@@ -35,7 +36,7 @@ def consume(java: Driver, cluster: Cluster, unique: Unique, clients: Clients, to
     return name
 
 
-def bodies(received: list[dict[str, object]]) -> list[object]:
+def bodies(received: list[dict[str, Any]]) -> list[str]:
     return sorted(str(message["body"]) for message in received)
 
 
@@ -51,7 +52,7 @@ def test_each_way_of_sending_stores_each_message_once(
     results = java.call("producer.send", name=producer, topic=topic, mode=mode, messages=messages)
 
     received = java.receive(consume(java, cluster, unique, clients, topic), 20)
-    assert bodies(received) == sorted(message["body"] for message in messages)
+    assert bodies(received) == sorted(str(message["body"]) for message in messages)
     assert {(message["tags"], message["properties"]["n"]) for message in received} == {
         ("TagA", str(n)) for n in range(20)
     }

@@ -27,7 +27,7 @@ class Sent:
         )
         self.after_ms = int(time.time() * 1000)
 
-    def query(self, command: str, **arguments: object) -> Any:
+    def query(self, command: str, **arguments: Any) -> Any:
         return self.java.call(f"query.{command}", name=self.producer, topic=self.topic, **arguments)
 
 

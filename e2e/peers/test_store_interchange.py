@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from e2e.processes import free_port, wait_until
 
 pytestmark = [pytest.mark.peers, pytest.mark.timeout(240)]
 Clients = Callable[[Driver, str, str], None]
-SETTINGS = STORE_SETTINGS | {"messageDelayLevel": "1s 10s 1s 1s 1s 1s 1s 1s 1s 1s 1s 1s 1s 1s 1s 1s 1s 1s"}
+SETTINGS = dict(STORE_SETTINGS) | {"messageDelayLevel": "1s 10s 1s 1s 1s 1s 1s 1s 1s 1s 1s 1s 1s 1s 1s 1s 1s 1s"}
 CONSUMED, UNCONSUMED = 63, 10
 
 
@@ -70,8 +71,6 @@ def committed(store: Path, key: str) -> int:
     path = store / "config/consumerOffset.json"
     if not path.exists():
         return 0
-    import re
-
     text = re.sub(r"([{,]\s*)(\d+)(\s*:)", r'\1"\2"\3', path.read_text())
     return sum((json.loads(text or "{}").get("offsetTable") or {}).get(key, {}).values())
 
