@@ -123,7 +123,6 @@ class SendProcessor:
                 (PROPERTY_CLUSTER, settings.broker_cluster_name),
             )
         )
-        self._suffix_bytes = self._suffix.encode()
         self._ext_tail = b',"MSG_REGION":%b,"TRACE_ON":"%b"}' % (
             msgspec.json.encode(settings.region_id),
             trace.encode(),
@@ -178,17 +177,16 @@ class SendProcessor:
         if not unique_key:
             unique_key = self._unique_ids.create()
             text = append_property(text, PROPERTY_UNIQUE_KEY, unique_key)
-        properties = text.encode()
-        if properties[-1] != 2:
+        if text[-1] != "\x02":
             # Clients before 5.0 leave out the last separator; without it their last value would swallow our first name.
-            properties += b"\x02"
+            text += "\x02"
         body = command.body
         result = self._append(
             NewMessage(
                 topic,
                 queue_id,
                 body,
-                properties + self._suffix_bytes,
+                (text + self._suffix).encode(),
                 header.flag,
                 sys_flag,
                 header.born_timestamp,

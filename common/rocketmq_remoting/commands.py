@@ -8,7 +8,7 @@ booleans and nulls that Java tolerates are tolerated too.
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final, TypeVar
 
 import msgspec
@@ -62,12 +62,9 @@ class Command(msgspec.Struct, gc=False):
 
     def header(self, header_type: type[H]) -> H:
         """The extension fields as ``header_type``; raises HeaderError naming the field that is missing or wrong."""
-        decoder = _DECODERS.get(header_type)
-        if decoder is None:
-            decoder = _DECODERS[header_type] = msgspec.json.Decoder(header_type, strict=False)
         try:
-            return decoder.decode(self.ext)  # type: ignore[no-any-return]
-        except (msgspec.DecodeError, UnicodeDecodeError):
+            return header_decoder(header_type)(self.ext)
+        except DECODE_ERRORS:
             return self._header_leniently(header_type)
 
     def ext_fields(self) -> dict[str, str]:
@@ -114,13 +111,27 @@ _encode_json: Final = msgspec.json.Encoder().encode
 _BINARY: Final = struct.Struct(">hbhiii")
 
 
+# What the two decoders below raise; `decode_command` and `Command.header` then try what Java also accepts.
+DECODE_ERRORS: Final = (msgspec.DecodeError, UnicodeDecodeError)
+# The envelope of a JSON header in its usual form.
+decode_envelope: Final = _ENVELOPE.decode
+
+
+def header_decoder(header_type: type[H]) -> Callable[[bytes | msgspec.Raw], H]:
+    """Decodes extension fields in their usual form as ``header_type``."""
+    decoder = _DECODERS.get(header_type)
+    if decoder is None:
+        decoder = _DECODERS[header_type] = msgspec.json.Decoder(header_type, strict=False)
+    return decoder.decode
+
+
 def decode_command(frame: Frame) -> Command:
     """Understand a frame's header; raises FrameError when it is no command in any serialization."""
     serialize_type, header, body = frame
     if serialize_type == SERIALIZE_JSON:
         try:
             command = _ENVELOPE.decode(header)
-        except (msgspec.DecodeError, UnicodeDecodeError):
+        except DECODE_ERRORS:
             command = _decode_envelope_leniently(header)
     elif serialize_type == SERIALIZE_ROCKETMQ:
         command = _decode_binary(header)

@@ -14,18 +14,23 @@ from time import monotonic
 from types import CoroutineType
 from typing import Any, NamedTuple
 
+import msgspec
+
 from rocketmq_common.message_ids import pack_host
 from rocketmq_common.tasks import TaskRegistry
 from rocketmq_remoting.codes import ResponseCode
 from rocketmq_remoting.commands import (
+    DECODE_ERRORS,
     PLAIN_ANSWER,
     Buffer,
     Command,
     Header,
     Response,
     decode_command,
+    decode_envelope,
     encode_request,
     encode_response,
+    header_decoder,
 )
 from rocketmq_remoting.errors import (
     FrameError,
@@ -72,6 +77,11 @@ class Endpoint:
             if route.code in self.routes:
                 raise ValueError(f"request code {route.code} stands twice in the table")
             self.routes[route.code] = route
+        # The routes as the hot loop wants them: handler, decoder of the header's JSON, type of the header.
+        self.plans: dict[int, tuple[Handler, Callable[[bytes | msgspec.Raw], Any] | None, Any]] = {
+            route.code: (route.handle, None if route.header is None else header_decoder(route.header), route.header)
+            for route in routes
+        }
         self.limits = limits
         self.fallback = fallback
         self.check = check
@@ -315,29 +325,43 @@ class Connection(asyncio.Protocol):
         """
         endpoint = self.endpoint
         limits = endpoint.limits
-        in_flight_max, out_size_max = limits.in_flight_max, limits.write_buffer_high
-        routes, check = self._routes, endpoint.check
+        out_size_max = limits.write_buffer_high
+        plans = endpoint.plans if endpoint.check is None else {}
         counted_code = counted = 0
+        out = self._out
         self._is_batching = True
         self._backlog = None
         try:
             for frame in frames:
-                command = decode_command(frame)
+                serialize_type, raw, body = frame
+                try:
+                    if serialize_type:
+                        command = decode_command(frame)
+                    else:
+                        command = decode_envelope(raw)
+                        command.body = body
+                except DECODE_ERRORS:
+                    command = decode_command(frame)
                 command.received = now
                 flag = command.flag
                 if flag & 1:
                     self._take_response(command)
                     continue
                 code = command.code
-                route = routes.get(code)
-                if route is None or check is not None:
+                plan = plans.get(code)
+                if plan is None:
                     self._dispatch(command)
                 else:
-                    header_type = route.header
+                    handle, decode, header_type = plan
                     try:
-                        outcome = route.handle(
-                            self, command, None if header_type is None else command.header(header_type)
-                        )
+                        if decode is None:
+                            outcome = handle(self, command, None)
+                        else:
+                            try:
+                                header = decode(command.ext)
+                            except DECODE_ERRORS:
+                                header = command.header(header_type)
+                            outcome = handle(self, command, header)
                     except RemotingError as error:
                         outcome = Response(error.code, remark=error.remark)
                     except Exception as error:  # noqa: BLE001 - one request's bug must not cost the others
@@ -348,16 +372,21 @@ class Connection(asyncio.Protocol):
                                 endpoint.count(counted_code, 0, monotonic() - now, False, counted)
                             counted_code, counted = code, 0
                         counted += 1
-                        if not flag & 2:
-                            header = PLAIN_ANSWER % (outcome, command.opaque)
-                            size = len(header)
-                            self._out += (pack_frame_head(4 + size, size), header)
-                            self._out_size += 8 + size
+                        if flag & 2:
+                            continue
+                        answer = PLAIN_ANSWER % (outcome, command.opaque)
+                        size = len(answer)
+                        out += (pack_frame_head(4 + size, size), answer)
+                        self._out_size += 8 + size
+                        if self._out_size <= out_size_max:
+                            # Nothing else that is looked at below can have changed.
+                            continue
                     else:
                         self._conclude(command, outcome)
                 if self._out_size > out_size_max:
                     self._flush()
-                if self._in_flight >= in_flight_max or self._is_paused_by_peer:
+                    out = self._out
+                if self._in_flight >= limits.in_flight_max or self._is_paused_by_peer:
                     self._backlog = frames
                     break
         except FrameError as error:
