@@ -38,13 +38,14 @@ from rocketmq_client.errors import (
     TopicNotFound,
     Unreachable,
 )
-from rocketmq_client.group_consumer import ConsumeFrom, MessageModel
+from rocketmq_client.group_consumer import MessageModel
 from rocketmq_client.lite_pull_consumer import LitePullConsumer
 from rocketmq_client.messages import ConsumeResult, Message, MessageView, SendReceipt, SendStatus
 from rocketmq_client.producer import Producer
 from rocketmq_client.push_consumer import Delivery, PushConsumer
 from rocketmq_client.routes import Route
 from rocketmq_client.selectors import QueueSelector, hash_selector
+from rocketmq_client.start_offsets import ConsumeFrom
 from rocketmq_client.subscriptions import Sql, Tags
 from rocketmq_common.groups import SubscriptionGroupConfig
 from rocketmq_common.topics import TopicConfig

@@ -27,6 +27,7 @@ from rocketmq_client.offsets import LocalOffsets, OffsetStore, QueueBounds, Remo
 from rocketmq_client.process_queue import ProcessQueue
 from rocketmq_client.pulling import PULL_BYTES, PULL_COUNT, Puller, PullResult, PullStatus
 from rocketmq_client.routes import Route
+from rocketmq_client.start_offsets import ConsumeFrom, StartOffsets
 from rocketmq_client.subscriptions import Filter, subscription
 from rocketmq_common import names
 from rocketmq_common.tasks import TaskRegistry
@@ -43,17 +44,8 @@ PULL_BUSY_DELAY_MS: Final = 20
 QUEUE_COUNT_MAX: Final = 1000
 QUEUE_BYTES_MAX: Final = 100 << 20
 SPAN_MAX: Final = 2000
-DEFAULT_LOOKBACK_MS: Final = 30 * 60 * 1000  # of ConsumeFrom.TIMESTAMP without a time
 
 _UNKNOWN_SUBSCRIPTION = (ResponseCode.SUBSCRIPTION_NOT_EXIST, ResponseCode.SUBSCRIPTION_NOT_LATEST)
-
-
-class ConsumeFrom(Enum):
-    """Where a group begins on a queue that it never consumed."""
-
-    LAST = bodies.CONSUME_FROM_LAST_OFFSET
-    FIRST = bodies.CONSUME_FROM_FIRST_OFFSET
-    TIMESTAMP = bodies.CONSUME_FROM_TIMESTAMP
 
 
 class MessageModel(Enum):
@@ -100,8 +92,7 @@ class GroupConsumer(ABC):
         for topic, wanted in subscriptions.items():
             self._subscriptions[topic] = _checked_subscription(topic, wanted)
         self._model = model
-        self._consume_from = consume_from
-        self._consume_timestamp_ms = consume_timestamp_ms
+        self._begin_at = StartOffsets(consume_from, consume_timestamp_ms)
         self._allocation: AllocationStrategy = allocation or Average()
         self._pull_count = pull_count
         self._pull_bytes = pull_bytes
@@ -226,7 +217,7 @@ class GroupConsumer(ABC):
             group_name=self._group,
             consume_type=self._consume_type,
             message_model=self._model.value,
-            consume_from_where=self._consume_from.value,
+            consume_from_where=self._begin_at.consume_from.value,
             subscription_data_set=list(self._subscriptions.values()),
         )
 
@@ -399,7 +390,9 @@ class GroupConsumer(ABC):
 
     async def _take(self, queue: MessageQueue) -> None:
         committed = await self._store.fetch(queue)
-        offset = committed if committed is not None and committed >= 0 else await self._first_offset(queue)
+        offset = (
+            committed if committed is not None and committed >= 0 else await self._begin_at.offset(self._bounds, queue)
+        )
         held = ProcessQueue(queue, offset, committed=-1 if committed is None else committed)
         if not await self._on_taken(held):
             self.wake_rebalance_later()
@@ -439,15 +432,6 @@ class GroupConsumer(ABC):
     async def _on_moved(self, held: ProcessQueue) -> None:
         """A queue goes on at another offset, with new state."""
         del held
-
-    async def _first_offset(self, queue: MessageQueue) -> int:
-        is_retry = names.is_retry_topic(queue.topic)
-        if self._consume_from is ConsumeFrom.FIRST or (is_retry and self._consume_from is ConsumeFrom.LAST):
-            return 0
-        if self._consume_from is ConsumeFrom.LAST or is_retry:
-            return await self._bounds.max_offset(queue)
-        wanted = self._consume_timestamp_ms
-        return await self._bounds.offset_at(queue, self._started_ms - DEFAULT_LOOKBACK_MS if wanted is None else wanted)
 
     async def _pulling(self, held: ProcessQueue) -> None:
         while not held.is_dropped:

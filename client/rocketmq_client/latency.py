@@ -7,12 +7,15 @@ from rocketmq_common.clock import Clock, SystemClock
 # Java 5.x MQFaultStrategy: from which latency on (ms) a broker is left alone for how long (ms).
 LATENCY_MAX_MS = (50, 100, 550, 1800, 3000, 5000, 15_000)
 NOT_AVAILABLE_MS = (0, 0, 2000, 5000, 6000, 10_000, 30_000)
+_HARMLESS_MS = next(bound for bound, duration in zip(LATENCY_MAX_MS, NOT_AVAILABLE_MS, strict=True) if duration)
 ISOLATION_LATENCY_MS = 10_000  # what a failed request counts as
 BROKERS_MAX = 10_000  # entries kept; the oldest goes first
 
 
 def not_available_ms(latency_ms: float) -> int:
     """How long a broker that took ``latency_ms`` is avoided."""
+    if latency_ms < _HARMLESS_MS:
+        return 0
     for bound, duration in zip(reversed(LATENCY_MAX_MS), reversed(NOT_AVAILABLE_MS), strict=True):
         if latency_ms >= bound:
             return duration

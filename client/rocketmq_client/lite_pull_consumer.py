@@ -14,7 +14,6 @@ from rocketmq_client.errors import InvalidArgument
 from rocketmq_client.group_consumer import (
     QUEUE_BYTES_MAX,
     QUEUE_COUNT_MAX,
-    ConsumeFrom,
     GroupConsumer,
     MessageModel,
 )
@@ -23,6 +22,7 @@ from rocketmq_client.messages import MessageView
 from rocketmq_client.offsets import OffsetStore
 from rocketmq_client.process_queue import ProcessQueue
 from rocketmq_client.pulling import PullResult
+from rocketmq_client.start_offsets import ConsumeFrom
 from rocketmq_client.subscriptions import ALL, Filter, subscription
 from rocketmq_common import names
 from rocketmq_remoting import bodies

@@ -18,7 +18,6 @@ from rocketmq_client.errors import ClientClosed, ClientError, InvalidArgument
 from rocketmq_client.group_consumer import (
     QUEUE_BYTES_MAX,
     QUEUE_COUNT_MAX,
-    ConsumeFrom,
     GroupConsumer,
     MessageModel,
 )
@@ -27,6 +26,7 @@ from rocketmq_client.messages import ConsumeResult, MessageView
 from rocketmq_client.process_queue import ProcessQueue
 from rocketmq_client.pulling import PULL_COUNT
 from rocketmq_client.send_back import SendBack
+from rocketmq_client.start_offsets import ConsumeFrom
 from rocketmq_client.subscriptions import Filter
 from rocketmq_remoting.bodies import MessageQueue
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import threading
 from collections import Counter
 from collections.abc import Sequence
@@ -14,17 +15,20 @@ import pytest
 from rocketmq_client import (
     Admin,
     AverageByCircle,
+    ClientClosed,
     ConsumeFrom,
     ConsumeResult,
     Delivery,
     InvalidArgument,
     MessageModel,
     MessageQueue,
+    NameServerUnavailable,
     Producer,
     PushConsumer,
     RequestRefused,
     Sql,
 )
+from rocketmq_client import instance as instance_module
 from rocketmq_client.push_consumer import Listener
 from rocketmq_client.tests.conftest import until
 from rocketmq_common import javajson
@@ -571,3 +575,54 @@ async def test_a_consumer_with_a_listener_is_not_iterated(cluster):
     consumer = PushConsumer(cluster.name_server, group="g", topics="orders", listener=lambda m: None)
     with pytest.raises(InvalidArgument, match="listener"):
         aiter(consumer)
+
+
+async def test_starting_without_a_name_server_fails_and_leaves_nothing_behind():
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{closed.getsockname()[1]}"
+        consumer = PushConsumer(address, group="g", topics="orders", listener=lambda m: None)
+        with pytest.raises(NameServerUnavailable, match=address):
+            await consumer.start()
+        assert not instance_module._POOLS.get(asyncio.get_running_loop(), {}).get((address,))
+        with pytest.raises(ClientClosed):
+            await consumer.start()
+
+
+async def test_a_name_server_that_forgot_everything_does_not_stop_a_consumer(cluster):
+    cluster.create_topic("orders", 1)
+    got: list[bytes] = []
+
+    async def listener(message):
+        got.append(message.body)
+
+    async with PushConsumer(cluster.name_server, group="g", topics="orders", listener=listener) as consumer:
+        await consumer.wait_assigned()
+        async with Producer(cluster.name_server) as producer:
+            await producer.queues("orders")
+            cluster.broker.is_up = False  # gone from the name server's answers, but alive
+            await consumer._instance.routes.refresh()
+            consumer.wake_rebalance()
+            await producer.send("orders", b"x")
+            await until(lambda: got == [b"x"])
+
+
+async def test_a_message_that_takes_too_long_is_given_back(cluster):
+    cluster.create_topic("orders", 1)
+    release = asyncio.Event()
+    calls: list[int] = []
+
+    async def listener(message):
+        calls.append(message.reconsume_times)
+        if message.reconsume_times == 0:
+            await release.wait()
+
+    await send_all(cluster, "orders", [b"slow"])
+    async with PushConsumer(
+        cluster.name_server, group="g", topics="orders", listener=listener, consume_from=FIRST, consume_timeout_ms=0
+    ) as consumer:
+        await until(lambda: calls)
+        await consumer._sweep_timeouts()
+        await until(lambda: calls == [0, 1])
+        release.set()
+    assert cluster.committed("g", "orders") == 1

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import re
+import signal
 import socket
+import subprocess
+import sys
 from pathlib import Path
 
 import click
@@ -18,6 +21,7 @@ from rocketmq_tools.cli.names import complete_broker, complete_group, complete_t
 from rocketmq_tools.cli.tests.nouns import Command
 from rocketmq_tools.errors import ExitCode
 
+MAIN = "import sys; from rocketmq_tools.cli import main; sys.exit(main())"
 NOUNS = ("produce", "consume", "topic", "group", "cluster", "broker", "message", "bench")
 
 
@@ -219,6 +223,24 @@ def test_a_group_remembers_what_it_printed(running: ClusterThread, rocketmq: Com
     assert running.call(lambda cluster: cluster.committed("g", "orders")) == 3
     assert rocketmq("consume", "orders", "-g", "g", "--wait", "200ms", "-F", r"%b\n").lines == ["3", "4"]
     assert rocketmq("group", "lag", "g", "-o", "json").data["lag"] == 0
+
+
+def test_an_interrupt_ends_following_with_a_count_and_success(running: ClusterThread, rocketmq: Command) -> None:
+    rocketmq("produce", "orders", "x")
+    following = subprocess.Popen(
+        [sys.executable, "-c", MAIN, "consume", "orders", "-f", "-F", r"%b\n"],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    try:
+        assert following.stdout is not None
+        assert following.stdout.readline() == "x\n"
+        following.send_signal(signal.SIGINT)
+        _, err = following.communicate(timeout=20)
+    finally:
+        following.kill()
+        following.wait()
+    assert following.returncode == 0, err
+    assert err == "1 messages\n"
 
 
 def test_tags_choose_messages(running: ClusterThread, rocketmq: Command) -> None:
