@@ -32,7 +32,8 @@ _TOKEN = re.compile(
     r"|(?P<NAME>[A-Za-z_$][A-Za-z0-9_$]*+)"
     r"|(?P<OPERATOR><>|<=|>=|[<>=(),+-])"
 )
-# A quote may stand at the end of a text or begin the escape of one: when the escape leaves the text open, it was the end.
+# A quote may stand at the end of a text or begin the escape of one: when the escape leaves the text open, it was the end. That is
+# an error inside an expression, but not in the one token behind it, which decides where the expression ends.
 _TEXT_ENDED = re.compile(r"'(?:''|[^'])*'")
 
 

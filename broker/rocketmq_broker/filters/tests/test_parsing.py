@@ -94,7 +94,14 @@ def test_names_keep_their_case_and_come_once() -> None:
 
 @pytest.mark.parametrize(
     ("text", "ignored"),
-    [("a = 1", ""), ("a = 1 b = 2 #", "b = 2 #"), ("a > 0L", "L"), ("a = 1 -- no line end", "-- no line end")],
+    [
+        ("a = 1", ""),
+        ("a = 1 b = 2 #", "b = 2 #"),
+        ("a > 0L", "L"),
+        ("a = 1 -- no line end", "-- no line end"),
+        ("a = 'x' '''", "'''"),
+        ("a x''y'", "x''y'"),
+    ],
 )
 def test_text_behind_the_end_is_overlooked_as_apache_does_and_reported(text: str, ignored: str) -> None:
     assert parse(text).ignored == ignored
