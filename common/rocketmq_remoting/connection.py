@@ -14,8 +14,6 @@ from time import monotonic
 from types import CoroutineType
 from typing import Any, NamedTuple
 
-import msgspec
-
 from rocketmq_common.message_ids import pack_host
 from rocketmq_common.tasks import TaskRegistry
 from rocketmq_remoting.codes import ResponseCode
@@ -30,7 +28,7 @@ from rocketmq_remoting.commands import (
     decode_envelope,
     encode_request,
     encode_response,
-    header_decoder,
+    whole_decoder,
 )
 from rocketmq_remoting.errors import (
     FrameError,
@@ -47,6 +45,8 @@ logger = logging.getLogger(__name__)
 _UNKNOWN_HOST = b"\0\0\0\0\0\0\0\0"
 JOIN_MAX = 128 * 1024  # bytes; larger answers are handed over in pieces instead of copied together
 OPAQUE_MASK = 0x7FFFFFFF
+# Where a code of two or three digits stands in a header that begins with {"code": and what follows it.
+CODE_START, CODE_END = 8, 12
 
 # Ready JSON bytes are the shortest answer: success with these extension fields, no remark, no body.
 Outcome = Response | bytes | Awaitable[Response | None] | None
@@ -77,10 +77,11 @@ class Endpoint:
             if route.code in self.routes:
                 raise ValueError(f"request code {route.code} stands twice in the table")
             self.routes[route.code] = route
-        # The routes as the hot loop wants them: handler, decoder of the header's JSON, type of the header.
-        self.plans: dict[int, tuple[Handler, Callable[[bytes | msgspec.Raw], Any] | None, Any]] = {
-            route.code: (route.handle, None if route.header is None else header_decoder(route.header), route.header)
+        # Java's clients and Go's begin a header with the code, so what follows it can be decoded as that request's at once.
+        self.whole_decoders: dict[bytes, Callable[[bytes], Command]] = {
+            f'{route.code},"'.encode()[: CODE_END - CODE_START]: whole_decoder(route.header)
             for route in routes
+            if route.header is not None and 10 <= route.code < 1000
         }
         self.limits = limits
         self.fallback = fallback
@@ -326,7 +327,10 @@ class Connection(asyncio.Protocol):
         endpoint = self.endpoint
         limits = endpoint.limits
         out_size_max = limits.write_buffer_high
-        plans = endpoint.plans if endpoint.check is None else {}
+        # A check looks at the fields as they came, before anything else does.
+        is_unchecked = endpoint.check is None
+        routes = self._routes if is_unchecked else {}
+        wholes = endpoint.whole_decoders if is_unchecked else {}
         counted_code = counted = 0
         out = self._out
         self._is_batching = True
@@ -334,12 +338,19 @@ class Connection(asyncio.Protocol):
         try:
             for frame in frames:
                 serialize_type, raw, body = frame
+                whole = wholes.get(raw[CODE_START:CODE_END]) if serialize_type == 0 else None
                 try:
-                    if serialize_type:
-                        command = decode_command(frame)
-                    else:
+                    if whole is not None:
+                        try:
+                            command = whole(raw)
+                        except DECODE_ERRORS:
+                            command = decode_envelope(raw)
+                        command.raw = raw
+                    elif serialize_type == 0:
                         command = decode_envelope(raw)
-                        command.body = body
+                    else:
+                        command = decode_command(frame)
+                    command.body = body
                 except DECODE_ERRORS:
                     command = decode_command(frame)
                 command.received = now
@@ -348,20 +359,19 @@ class Connection(asyncio.Protocol):
                     self._take_response(command)
                     continue
                 code = command.code
-                plan = plans.get(code)
-                if plan is None:
+                route = routes.get(code)
+                if route is None:
                     self._dispatch(command)
                 else:
-                    handle, decode, header_type = plan
+                    _, header_type, handle = route
                     try:
-                        if decode is None:
+                        ext: Any = command.ext
+                        if header_type is None:
                             outcome = handle(self, command, None)
+                        elif type(ext) is header_type:
+                            outcome = handle(self, command, ext)
                         else:
-                            try:
-                                header = decode(command.ext)
-                            except DECODE_ERRORS:
-                                header = command.header(header_type)
-                            outcome = handle(self, command, header)
+                            outcome = handle(self, command, command.header(header_type))
                     except RemotingError as error:
                         outcome = Response(error.code, remark=error.remark)
                     except Exception as error:  # noqa: BLE001 - one request's bug must not cost the others

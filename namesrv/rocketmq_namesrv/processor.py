@@ -127,7 +127,7 @@ class NamesrvProcessor:
         except RegistrationBodyError as error:
             raise RemotingError(ResponseCode.SYSTEM_ERROR, f"register broker failed: {error}") from error
         wrapper = body.topic_config_serialize_wrapper
-        zone = command.ext_fields().get(ZONE_NAME) if ZONE_NAME.encode() in bytes(command.ext) else None
+        zone = command.ext_fields().get(ZONE_NAME) if ZONE_NAME.encode() in bytes(command.raw_ext()) else None
         registration = Registration(
             cluster=header.cluster_name,
             broker_name=header.broker_name,
