@@ -62,6 +62,22 @@ class TagFilter:
         return self.accepts_tags_code(tags_code)
 
 
+def _timed(accepts: Callable[[int, memoryview], bool]) -> Accept:
+    """A predicate for one scan, which ends it after `SCAN_TIME_MAX_MS`, at a message that is not wanted.
+
+    Long properties and large expressions could otherwise stop the broker for seconds. The consumer goes on where it ended.
+    """
+    clock = perf_counter
+    deadline = clock() + SCAN_TIME_MAX_MS / 1000
+
+    def accept(tags_code: int, record: memoryview) -> bool | None:
+        if accepts(tags_code, record):
+            return True
+        return None if clock() > deadline else False
+
+    return accept
+
+
 class SqlFilter:
     """Wants messages whose properties make an expression true."""
 
@@ -75,19 +91,8 @@ class SqlFilter:
 
     @property
     def accept(self) -> Accept:
-        """A predicate for one scan, which ends it after `SCAN_TIME_MAX_MS` of messages that are not wanted.
-
-        Long properties and large expressions could otherwise stop the broker for seconds. The consumer goes on where it ended.
-        """
-        matches, values, clock = self._matches, self._values, perf_counter
-        deadline = clock() + SCAN_TIME_MAX_MS / 1000
-
-        def accept(tags_code: int, record: memoryview) -> bool | None:
-            if matches(values(properties_bytes(record))):
-                return True
-            return None if clock() > deadline else False
-
-        return accept
+        """See `MessageFilter`."""
+        return _timed(self.accepts_record)
 
     def accepts_tags_code(self, tags_code: int) -> bool:
         """True: the code tells nothing about other properties."""
@@ -114,7 +119,7 @@ class RetryFilter:
     @property
     def accept(self) -> Accept:
         """See `MessageFilter`."""
-        return self.accepts_record
+        return _timed(self.accepts_record)
 
     def accepts_tags_code(self, tags_code: int) -> bool:
         """True: the origin is not in the code."""
