@@ -208,12 +208,14 @@ class SendProcessor:
             self._statistics.note_size(size)
         if command.flag & 2:
             return _ONEWAY_DONE
+        key = unique_key.encode()
         ext = b'{"msgId":"%b%016X","queueId":"%d","queueOffset":"%d","transactionId":"%b"%b' % (
             self._identity.message_id_prefix,
             result.physical_offset,
             wanted_queue_id,
             result.queue_offset,
-            unique_key.encode() if unique_key.isalnum() else _json_inside(unique_key),
+            # Asked of bytes: str.isalnum looks every character up in the Unicode tables.
+            key if key.isalnum() else _json_inside(unique_key),
             self._ext_tail,
         )
         if self._promise.is_deferred and "WAIT\x01f" not in text:
