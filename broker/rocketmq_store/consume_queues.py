@@ -80,6 +80,7 @@ class ConsumeQueue:
         "_held",
         "_mappings",
         "_units",
+        "_unsynced_directories",
         "end",
         "flushed_end",
         "has_long_topic",
@@ -126,6 +127,7 @@ class ConsumeQueue:
         self.reserved_end = 0
         self._allocated_first = -1
         self._allocated_size = 0
+        self._unsynced_directories: list[Path] = []
         self.view: memoryview = memoryview(b"")
         self.view_first = 0
         self.is_dirty = False
@@ -257,9 +259,15 @@ class ConsumeQueue:
             removed += 1
         return removed
 
-    def paths_from(self, offset: int, end: int) -> list[Path]:
-        """Files that hold the entries from ``offset`` to ``end``."""
-        return [self._path(first) for first in self.segment_firsts if first < end and first + self._units > offset]
+    def take_unsynced(self, offset: int, end: int) -> list[Path]:
+        """Files that hold the entries from ``offset`` to ``end``, and directories that name files for the first time.
+
+        Creating a file syncs nothing, for that would stop the writer for milliseconds; the checkpoint does it.
+        """
+        directories, self._unsynced_directories = self._unsynced_directories, []
+        return directories + [
+            self._path(first) for first in self.segment_firsts if first < end and first + self._units > offset
+        ]
 
     def destroy(self) -> None:
         """Remove all files and the directory."""
@@ -319,10 +327,13 @@ class ConsumeQueue:
 
     def _create_segment(self, first: int, offset: int) -> Mapping:
         if not self.segment_firsts:
-            self._files.make_directory(self._directory)
+            self._files.make_directory(self._directory, durable=False)
+            self._unsynced_directories = [self._directory, *self._directory.parents[:2]]
+        elif not self._unsynced_directories:
+            self._unsynced_directories = [self._directory]
         self._held.add(self, first)
         size = self._units * UNIT_SIZE
-        mapping = self._files.map_file(self._path(first), size, create=True, allocated=0)
+        mapping = self._files.map_file(self._path(first), size, create=True, allocated=0, durable=False)
         self._mappings[first] = mapping
         self._allocated_first = -1
         try:
@@ -426,7 +437,7 @@ class QueueTable:
         paths: list[Path] = []
         for queue in self.dirty:
             queue.is_dirty = False
-            paths += queue.paths_from(queue.flushed_end, queue.end)
+            paths += queue.take_unsynced(queue.flushed_end, queue.end)
             queue.flushed_end = queue.end
         self.dirty = []
         self.has_changed = False

@@ -24,6 +24,8 @@ from rocketmq_store.statuses import PutStatus
 Post = Callable[[Callable[[], None]], object]
 DurableCallback = Callable[[PutStatus], None]
 WAITING_COUNT_MAX = 131_072
+# More files than this are synced by one call for the whole file system.
+PATH_COUNT_MANY = 256
 # Recovery verifies at least this much of the log before the point up to which all was durable.
 VERIFY_SIZE = 128 << 20
 BOUNDARY_SPACING = 32 << 20
@@ -52,6 +54,7 @@ class Flusher:
         positions: Positions,
         checkpoint: Checkpoint,
         files: FileSystem,
+        root: Path,
         clock: Clock,
         post: Post,
         fatal: Callable[[BaseException], None],
@@ -65,6 +68,7 @@ class Flusher:
         self._positions = positions
         self._checkpoint = checkpoint
         self._files = files
+        self._root = root
         self._clock = clock
         self._post = post
         self._fatal = fatal
@@ -160,8 +164,7 @@ class Flusher:
         """While the thread does not run: sync the derived files and write the checkpoint. Raises OSError: fatal."""
         if self._captured is not None:
             # Taken before the thread stopped: its files are in no later capture.
-            for path in self._captured.paths:
-                self._sync_path(path)
+            self._sync_paths(self._captured.paths)
             self._captured = None
         self._sync_derived(capture)
 
@@ -224,8 +227,7 @@ class Flusher:
             # The queues name records that are not durable yet (ASYNC_FLUSH): the log goes first.
             self._sync_log()
             self._post_complete(self._synced)
-        for path in capture.paths:
-            self._sync_path(path)
+        self._sync_paths(capture.paths)
         if not self._boundaries or capture.dispatched_offset - self._boundaries[-1] >= BOUNDARY_SPACING:
             self._boundaries.append(capture.dispatched_offset)
         verify_offset = max(
@@ -249,6 +251,14 @@ class Flusher:
         )
         self._checkpoint.write(apache, hint)
         self.checkpoint_offset = capture.dispatched_offset
+
+    def _sync_paths(self, paths: list[Path]) -> None:
+        distinct = dict.fromkeys(paths)
+        if len(distinct) > PATH_COUNT_MANY:
+            self._files.sync_all(self._root)
+            return
+        for path in distinct:
+            self._sync_path(path)
 
     def _sync_path(self, path: Path) -> None:
         try:

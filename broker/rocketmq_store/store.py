@@ -443,6 +443,7 @@ class MessageStore:
             positions=self.positions,
             checkpoint=self._checkpoint,
             files=files,
+            root=root,
             clock=self._clock,
             post=self._post,
             fatal=self._fatal,

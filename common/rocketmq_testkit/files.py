@@ -109,13 +109,15 @@ class FaultyFiles(RealFiles):
             copy.parent.mkdir(parents=True, exist_ok=True)
             copy.write_bytes(content)
 
-    def map_file(self, path: Path, size: int, *, create: bool, allocated: int | None = None) -> Mapping:
+    def map_file(
+        self, path: Path, size: int, *, create: bool, allocated: int | None = None, durable: bool = True
+    ) -> Mapping:
         """See `FileSystem.map_file`."""
         if create:
             self.check("map", path)
         is_new = create and not path.exists()
-        inner = RealFiles.map_file(self, path, size, create=create, allocated=allocated)
-        if is_new or path not in self._durable:
+        inner = RealFiles.map_file(self, path, size, create=create, allocated=allocated, durable=durable)
+        if (is_new and durable) or (not create and path not in self._durable):
             self.note_durable(path, bytes(inner.buffer))
         return FaultyMapping(self, path, inner)
 
@@ -141,6 +143,17 @@ class FaultyFiles(RealFiles):
     def sync_file(self, path: Path) -> None:
         """See `FileSystem.sync_file`."""
         self.check("sync_file", path)
+        if path.is_dir():
+            RealFiles.sync_file(self, path)
+            return
         content = path.read_bytes()
         RealFiles.sync_file(self, path)
         self.note_durable(path, content)
+
+    def sync_all(self, path: Path) -> None:
+        """See `FileSystem.sync_all`."""
+        self.check("sync_all", path)
+        contents = {found: found.read_bytes() for found in self._root.rglob("*") if found.is_file()}
+        RealFiles.sync_all(self, path)
+        for found, content in contents.items():
+            self.note_durable(found, content)

@@ -45,7 +45,9 @@ class ApacheStore:
         received = self.facts["received"]
         assert received
         for fact in received:
-            message = decode_message(store.message_at(fact["physical_offset"]), check_crc=True)
+            record = store.message_at(fact["physical_offset"])
+            assert record is not None
+            message = decode_message(record, check_crc=True)
             assert message.queue_id == fact["queue_id"]
             assert message.queue_offset == fact["queue_offset"]
             assert message.store_timestamp == fact["store_timestamp"]

@@ -36,6 +36,12 @@ def harness(tmp_path):
     harness.close()
 
 
+def record_at(harness: Harness, offset: int) -> bytes:
+    record = harness.store.message_at(offset)
+    assert record is not None
+    return bytes(record)
+
+
 def put_golden(harness: Harness) -> bytes:
     """Bring log and queue to the golden record's place, then store it."""
     store = harness.store
@@ -57,7 +63,7 @@ def put_golden(harness: Harness) -> bytes:
         )
     )
     assert (result.physical_offset, result.queue_offset) == (4096, 5)
-    return bytes(store.message_at(4096))
+    return record_at(harness, 4096)
 
 
 def test_record_has_the_bytes_of_the_reference_vector(harness):
@@ -102,7 +108,7 @@ def put_golden_with_crc(harness: Harness) -> bytes:
             born_host=pack_host("127.0.0.1", 50000),
         )
     )
-    return bytes(harness.store.message_at(4096))
+    return record_at(harness, 4096)
 
 
 @pytest.mark.parametrize("born", ["10.1.2.3", "2001:db8::1"])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import random
 import tempfile
+from functools import partial
 from itertools import count
 from pathlib import Path
 
@@ -117,6 +118,15 @@ def test_any_history_survives_a_power_loss_as_far_as_the_mode_promises(sync, ste
         harness.close()
 
 
+def note(acknowledged: list[int], number: int, status: PutStatus) -> None:
+    if status is PutStatus.PUT_OK:
+        acknowledged.append(number)
+
+
+def is_flushed(harness: Harness, offset: int) -> bool:
+    return harness.store.positions.flushed >= offset or bool(harness.fatal)
+
+
 def scenario(harness: Harness) -> int:
     """A short life; returns how many messages were acknowledged as durable. Ends early when the disk fails."""
     acknowledged: list[int] = []
@@ -124,12 +134,10 @@ def scenario(harness: Harness) -> int:
         result = harness.put(number, size=900)
         if result.status is not PutStatus.PUT_OK:
             break
-        harness.store.when_durable(
-            result.end_offset, lambda status, n=number: acknowledged.append(n) if status is PutStatus.PUT_OK else None
-        )
+        harness.store.when_durable(result.end_offset, partial(note, acknowledged, number))
         if number % 10 == 9:
             harness.store.flush()
-            harness.wait(lambda n=number: harness.store.positions.flushed >= 1000 * n or bool(harness.fatal))
+            harness.wait(partial(is_flushed, harness, 1000 * number))
             harness.clock.advance(20_000)
             harness.store.flush()
             harness.pump()

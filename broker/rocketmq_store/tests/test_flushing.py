@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from functools import partial
 
 import pytest
 
@@ -30,6 +31,11 @@ class GatedFiles(FaultyFiles):
         super().check(operation, path)
 
 
+def note_number(order: list[object], number: int, status: PutStatus) -> None:
+    assert status is PutStatus.PUT_OK
+    order.append(number)
+
+
 @pytest.fixture
 def gated(tmp_path):
     files = GatedFiles(tmp_path / "store")
@@ -45,7 +51,7 @@ def gated(tmp_path):
 
 def test_message_is_neither_visible_nor_acknowledged_before_its_sync(gated):
     harness, files = gated
-    answers = []
+    answers: list[PutStatus] = []
     result = harness.put_ok(1)
     harness.store.when_durable(result.end_offset, answers.append)
     assert files.entered.wait(20)
@@ -63,7 +69,7 @@ def test_message_is_neither_visible_nor_acknowledged_before_its_sync(gated):
 
 def test_sync_acknowledges_only_what_was_written_before_it_began(gated):
     harness, files = gated
-    order = []
+    order: list[object] = []
     first = harness.put_ok(1)
     harness.store.when_durable(first.end_offset, lambda status: order.append((1, status)))
     assert files.entered.wait(20)
@@ -80,14 +86,14 @@ def test_sync_acknowledges_only_what_was_written_before_it_began(gated):
 
 def test_one_sync_serves_a_group_in_order(gated):
     harness, files = gated
-    order = []
+    order: list[object] = []
     harness.put_ok(0)
     harness.store.when_durable(harness.store.positions.written, lambda status: None)
     assert files.entered.wait(20)
     before = harness.store.statistics().flush_count
     for number in range(1, 200):
         result = harness.put_ok(number)
-        harness.store.when_durable(result.end_offset, lambda status, number=number: order.append(number))
+        harness.store.when_durable(result.end_offset, partial(note_number, order, number))
     files.gate.set()
     harness.wait(lambda: len(order) == 199)
     assert order == list(range(1, 200))
@@ -96,7 +102,7 @@ def test_one_sync_serves_a_group_in_order(gated):
 
 def test_watcher_fires_before_the_sender_is_answered(gated):
     harness, files = gated
-    order = []
+    order: list[object] = []
     harness.store.queue("T", 0).watcher = lambda *_: order.append("visible")
     result = harness.put_ok(1)
     harness.store.when_durable(result.end_offset, lambda status: order.append("answered"))
@@ -110,14 +116,14 @@ def test_durable_offset_is_acknowledged_at_once(gated):
     files.gate.set()
     result = harness.put_ok(1)
     harness.flush()
-    answers = []
+    answers: list[PutStatus] = []
     harness.store.when_durable(result.end_offset, answers.append)
     assert answers == [PutStatus.PUT_OK]
 
 
 def test_slow_disk_answers_flush_disk_timeout_and_keeps_the_message(gated):
     harness, files = gated
-    answers = []
+    answers: list[PutStatus] = []
     result = harness.put_ok(1)
     harness.store.when_durable(result.end_offset, answers.append)
     assert files.entered.wait(20)
@@ -134,7 +140,7 @@ def test_slow_disk_answers_flush_disk_timeout_and_keeps_the_message(gated):
 def test_async_flush_acknowledges_at_once_and_flushes_on_its_own(tmp_path):
     harness = Harness(tmp_path / "store")
     harness.open()
-    answers = []
+    answers: list[PutStatus] = []
     result = harness.put_ok(1)
     harness.store.when_durable(result.end_offset, answers.append)
     assert answers == [PutStatus.PUT_OK]
@@ -155,17 +161,15 @@ def test_failed_sync_is_fatal_and_nothing_is_acknowledged_after_it(tmp_path, num
         result = harness.put(message)
         if result.status is not PutStatus.PUT_OK:
             break
-        harness.store.when_durable(
-            result.end_offset, lambda status, message=message: answers.__setitem__(message, status)
-        )
-        harness.wait(lambda message=message: message in answers)
+        harness.store.when_durable(result.end_offset, partial(answers.__setitem__, message))
+        harness.wait(partial(answers.__contains__, message))
     failed = [message for message, status in answers.items() if status is not PutStatus.PUT_OK]
     assert failed
     assert all(answers[message] is PutStatus.UNKNOWN_ERROR for message in failed)
     assert isinstance(harness.fatal[0], OSError)
     assert len(harness.fatal) == 1
     assert harness.put(99).status is PutStatus.UNKNOWN_ERROR
-    late = []
+    late: list[PutStatus] = []
     harness.store.when_durable(harness.store.positions.written, late.append)
     assert late == [PutStatus.UNKNOWN_ERROR]
     harness.abandon()

@@ -275,10 +275,12 @@ class FullDisk(RealFiles):
     def __init__(self) -> None:
         self.is_full = False
 
-    def map_file(self, path: Path, size: int, *, create: bool, allocated: int | None = None) -> Mapping:
+    def map_file(
+        self, path: Path, size: int, *, create: bool, allocated: int | None = None, durable: bool = True
+    ) -> Mapping:
         if create and self.is_full:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
-        return super().map_file(path, size, create=create, allocated=allocated)
+        return super().map_file(path, size, create=create, allocated=allocated, durable=durable)
 
 
 def test_a_full_disk_changes_nothing_and_following_goes_on_when_there_is_room(

@@ -255,17 +255,17 @@ def test_messages_without_keys_need_no_index(tmp_path):
     harness.close()
 
 
-def test_offset_by_time_has_javas_two_boundaries(harness):
+def test_offset_by_time_has_javas_two_boundaries(harness: Harness) -> None:
     times = []
     for number in range(12):
         times.append(harness.put_ok(number).store_timestamp_ms)
         if number % 3 == 2:
             harness.clock.advance(100)
 
-    def lower(time_ms):
+    def lower(time_ms: int) -> int:
         return harness.store.offset_by_time("T", 0, time_ms, Boundary.LOWER)
 
-    def upper(time_ms):
+    def upper(time_ms: int) -> int:
         return harness.store.offset_by_time("T", 0, time_ms, Boundary.UPPER)
 
     assert lower(times[3]) == 3

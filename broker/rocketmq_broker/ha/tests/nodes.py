@@ -73,8 +73,10 @@ class GatedFiles(RealFiles):
         """Syncs go on."""
         self._gate.set()
 
-    def map_file(self, path: Path, size: int, *, create: bool, allocated: int | None = None) -> Mapping:
-        mapping = super().map_file(path, size, create=create, allocated=allocated)
+    def map_file(
+        self, path: Path, size: int, *, create: bool, allocated: int | None = None, durable: bool = True
+    ) -> Mapping:
+        mapping = super().map_file(path, size, create=create, allocated=allocated, durable=durable)
         return _GatedMapping(mapping, self._gate) if path.parent.name == "commitlog" else mapping
 
 
