@@ -127,8 +127,14 @@ def send_all(broker: Broker, topic: str, bodies: list[bytes], queues: int = 4) -
 
 
 def runtime(broker: Broker) -> dict[str, str]:
-    table: dict[str, str] = frames.call(broker.address, GET_BROKER_RUNTIME_INFO).json()["table"]
-    return table
+    """Runtime info; Apache's broker answers with an error until it has taken its first statistics."""
+
+    def told() -> dict[str, str] | None:
+        answer = frames.call(broker.address, GET_BROKER_RUNTIME_INFO)
+        table: dict[str, str] | None = answer.json()["table"] if answer.code == 0 else None
+        return table
+
+    return wait_until(told, f"{broker.name} tells its runtime info", 30, poll_seconds=0.2)
 
 
 def log_end(broker: Broker) -> int:

@@ -19,6 +19,7 @@ from rocketmq_broker.ha.master_link import SlaveLink
 from rocketmq_broker.ha.settings import ReplicationSettings
 from rocketmq_broker.ha.status import MasterStatus, SlaveStatus
 from rocketmq_common.clock import Clock
+from rocketmq_store.positions import UNBOUNDED
 from rocketmq_store.statuses import PutStatus
 from rocketmq_store.store import MessageStore
 
@@ -38,6 +39,7 @@ class ReplicationMaster:
         clock: Clock,
         *,
         is_sync_master: bool,
+        on_mode: Callable[[], None] = lambda: None,
         handshake: Callable[[str], MasterHandshake] | None = None,
     ) -> None:
         self.settings = settings
@@ -45,11 +47,13 @@ class ReplicationMaster:
         self._positions = store.positions
         self._clock = clock
         self._is_sync_master = is_sync_master
+        self._on_mode = on_mode
+        self._is_synchronous = False
         self._make_handshake = handshake or self._apache_handshake
         self._server: asyncio.Server | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._links: set[SlaveLink] = set()
-        self._flow = FlowControl(settings.max_ha_transfer_byte_in_second) if settings.ha_flow_control_enable else None
+        self._flow = FlowControl()
         self._acknowledgements = Acknowledgements(
             settings, waits_for_slaves=is_sync_master, start_offset=store.positions.written
         )
@@ -66,10 +70,8 @@ class ReplicationMaster:
         """Listen for slaves; port 0 lets the system choose. Raises OSError when the port is taken."""
         self._loop = asyncio.get_running_loop()
         self._server = await self._loop.create_server(lambda: SlaveLink(self), host, port)
-        self._acknowledgements.replicated = max(self._acknowledgements.replicated, self._positions.written)
         self._store.on_progress = self.wake
-        if self._acknowledgements.is_synchronous:
-            self._store.confirm(self._acknowledgements.replicated)
+        self._follow_mode()
         self._settle()
         self._on_tick()
 
@@ -98,8 +100,8 @@ class ReplicationMaster:
 
     @property
     def is_synchronous(self) -> bool:
-        """Sends are answered only after slaves acknowledged them."""
-        return self._acknowledgements.is_synchronous
+        """Sends are answered only after slaves acknowledged them. Changed settings count from the next tick on."""
+        return self._is_synchronous
 
     def when_replicated(self, end_offset: int, callback: ReplicatedCallback) -> None:
         """Call ``callback`` once: PUT_OK when ``inSyncReplicas`` replicas (this one included) have the log up to ``end_offset``,
@@ -175,9 +177,9 @@ class ReplicationMaster:
         size = min(available, self.settings.ha_transfer_batch_size)
         segment_size = self._store.settings.commit_log_segment_size
         size = min(size, segment_size - offset % segment_size)
-        if self._flow is not None:
+        if self.settings.ha_flow_control_enable:
             now = self._clock.monotonic()
-            size = self._flow.take(size, now)
+            size = self._flow.take(size, now, self.settings.max_ha_transfer_byte_in_second)
             if size == 0:
                 assert self._loop is not None
                 self._loop.call_later(self._flow.wait_s(now), self.wake)
@@ -220,6 +222,18 @@ class ReplicationMaster:
     def _apache_handshake(self, host: str) -> MasterHandshake:
         return ApacheHandshake(host, sync_from_last_file=self.settings.sync_from_last_file)
 
+    def _follow_mode(self) -> None:
+        """Settings may change at run time; take up or lift the wait for slaves as they say now."""
+        acknowledgements = self._acknowledgements
+        if acknowledgements.is_synchronous == self._is_synchronous:
+            return
+        self._is_synchronous = acknowledgements.is_synchronous
+        # What is visible stays so, and what was waited for is no more when nobody is needed.
+        acknowledgements.replicated = max(acknowledgements.replicated, self._positions.written)
+        self._store.confirm(acknowledgements.replicated if self._is_synchronous else UNBOUNDED)
+        acknowledgements.answer()
+        self._on_mode()
+
     def _push_all(self) -> None:
         self._is_wake_scheduled = False
         for link in list(self._links):
@@ -230,7 +244,7 @@ class ReplicationMaster:
     def _settle(self) -> None:
         acknowledgements = self._acknowledgements
         written = self._positions.written
-        if acknowledgements.settle(written) and acknowledgements.is_synchronous:
+        if acknowledgements.settle(written) and self._is_synchronous:
             # Readers first: a producer that was answered may tell a consumer to look.
             self._store.confirm(acknowledgements.replicated)
             acknowledgements.answer()
@@ -250,6 +264,7 @@ class ReplicationMaster:
 
     def _on_tick(self) -> None:
         now = self._clock.monotonic()
+        self._follow_mode()
         for link in list(self._links):
             link.tick(now)
         # A slave that fell behind too far may no longer count; with a lowered need that also lets sends go.

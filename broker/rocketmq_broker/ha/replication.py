@@ -82,10 +82,15 @@ class Replication:
             self._tasks.every(self._settings.slave_sync_interval, self._copy_metadata, "metadata from the master")
             return ha_port
         is_sync_master = self._broker.broker_role is BrokerRole.SYNC_MASTER
-        master = ReplicationMaster(self._settings, self._store, self._clock, is_sync_master=is_sync_master)
+        master = ReplicationMaster(
+            self._settings,
+            self._store,
+            self._clock,
+            is_sync_master=is_sync_master,
+            on_mode=lambda: self.promise.follow(master),
+        )
         await master.start(self._broker.bind_address, ha_port)
         self._master = master
-        self.promise.follow(master)
         if is_sync_master and not master.is_synchronous:
             logger.warning(
                 "brokerRole is SYNC_MASTER but inSyncReplicas is 1: sends wait for no slave, as with Apache's broker; "

@@ -82,7 +82,13 @@ class Group:
         return await self.masters.enter_async_context(serving(self._root / "master", **values))
 
     async def slave(self, **settings: Any) -> Peer:
-        values: dict[str, Any] = {"namesrvAddr": self._address, "brokerRole": "SLAVE", "brokerId": 1, **QUICK, **settings}
+        values: dict[str, Any] = {
+            "namesrvAddr": self._address,
+            "brokerRole": "SLAVE",
+            "brokerId": 1,
+            **QUICK,
+            **settings,
+        }
         return await self._stack.enter_async_context(serving(self._root / "slave", **values))
 
     async def kill_master(self) -> None:

@@ -360,3 +360,27 @@ async def test_removed_segments_end_a_link_that_still_needs_them(nodes: Nodes) -
     peer = await nodes.peer(master, store.log_min_offset - SEGMENT_SIZE or SEGMENT_SIZE - 1)
     assert await peer.is_dropped()
     assert master.status().protocol_error_count == 1
+
+
+async def test_the_wait_for_slaves_can_be_taken_up_and_lifted_at_run_time(nodes: Nodes) -> None:
+    store = nodes.store("m")
+    settings = quick()
+    master = await nodes.master(store, settings, is_sync=True)
+    assert not master.is_synchronous
+    put(store, 0)
+    settings.in_sync_replicas = 2
+    await until(lambda: master.is_synchronous)
+    answers = Answers(master)
+    end = put(store, 1).end_offset
+    answers.wait_for(end)
+    bounds = store.queue_bounds("t", 0)
+    assert bounds is not None
+    assert bounds.max_offset == 1
+    assert answers.by_end == {}
+    settings.in_sync_replicas = 1
+    await until(lambda: answers.by_end == {end: OK})
+    assert not master.is_synchronous
+    put(store, 2)
+    bounds = store.queue_bounds("t", 0)
+    assert bounds is not None
+    assert bounds.max_offset == 3
