@@ -52,6 +52,8 @@ CONFIG_DIRECTORY = "config"
 HTTP_PORT_OFFSET = HTTP_PORT - LISTEN_PORT
 UNREGISTER_TIMEOUT_MS = 3000
 TABLES_INTERVAL_MS = 1000
+# Of one connection. A consumer holds one pull per queue it was given, and its heartbeats must still be read.
+REQUESTS_IN_FLIGHT_MAX = 32_768
 # The VIP port serves everything but what waits for messages (Java's "fast remoting server").
 CODES_NOT_ON_VIP = frozenset(
     {RequestCode.PULL_MESSAGE, RequestCode.LITE_PULL_MESSAGE, RequestCode.POP_MESSAGE, RequestCode.NOTIFICATION}
@@ -185,7 +187,13 @@ class Broker:
         loop, settings = asyncio.get_running_loop(), self.settings
         try:
             await self._start_web()
-            self.recovery = await loop.run_in_executor(self.io, self._open_store)
+            opening = loop.run_in_executor(self.io, self._open_store)
+            try:
+                self.recovery = await asyncio.shield(opening)
+            except asyncio.CancelledError:
+                # A recovery cannot be interrupted, and the store that it leaves open must be closed.
+                self.recovery = await opening
+                raise
             self.topics.on_change.append(self._forget_if_deleted)
             self.offsets.clamp(self._queue_bounds)
             await self._save_tables()
@@ -213,7 +221,9 @@ class Broker:
 
     async def _listen(self, routes: Sequence[Route]) -> None:
         settings = self.settings
-        limits = Limits(idle_ms=settings.server_channel_max_idle_time_seconds * 1000)
+        limits = Limits(
+            idle_ms=settings.server_channel_max_idle_time_seconds * 1000, in_flight_max=REQUESTS_IN_FLIGHT_MAX
+        )
         self.server = RemotingServer(routes, limits)
         self.vip_server = RemotingServer([route for route in routes if route.code not in CODES_NOT_ON_VIP], limits)
         for server in (self.server, self.vip_server):

@@ -219,6 +219,8 @@ class SendProcessor:
             self._ext_tail,
         )
         if self._promise.is_deferred and "WAIT\x01f" not in text:
+            # Many may wait, and the log has the body.
+            command.body = b""
             self._promise.when_kept(result.end_offset, partial(_answer_durable, connection, command, ext))
             return None
         return ext
@@ -287,6 +289,8 @@ class SendProcessor:
             self._ext_tail,
         )
         if self._promise.is_deferred and "WAIT\x01f" not in text:
+            # Many may wait, and the log has the body.
+            command.body = b""
             self._promise.when_kept(result.end_offset, partial(_answer_durable, connection, command, ext))
             return None
         return ext

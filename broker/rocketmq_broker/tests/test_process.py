@@ -132,3 +132,32 @@ def test_a_fatal_error_ends_the_process_within_a_second_without_the_clean_marker
     assert done.returncode == 70
     assert "survived" not in done.stdout
     assert time.monotonic() - started < 10
+
+
+def test_a_signal_during_recovery_ends_the_process_clean(tmp_path: Path) -> None:
+    with process(tmp_path) as (broker, _):
+        broker.kill()
+        broker.wait(START_S)
+    assert (tmp_path / "store" / "abort").exists()
+    program = (
+        "import os, signal, sys, time\n"
+        "from rocketmq_broker import __main__ as m\n"
+        "from rocketmq_store.store import MessageStore\n"
+        "opened = MessageStore.open\n"
+        "def slow(store):\n"
+        "    os.kill(os.getpid(), signal.SIGTERM)\n"
+        "    time.sleep(0.3)\n"
+        "    return opened(store)\n"
+        "MessageStore.open = slow\n"
+        "sys.exit(m.main(sys.argv[1:]))\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program, *arguments(tmp_path)[len(COMMAND) :]],
+        capture_output=True,
+        text=True,
+        timeout=START_S,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == ""
+    assert not (tmp_path / "store" / "abort").exists()
