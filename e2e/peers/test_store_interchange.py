@@ -162,6 +162,7 @@ def test_a_store_recorded_from_apaches_broker_opens_in_the_judged_one(
     with tools():
         toolchain.apache()
     store = unpack(golden / f"apache-5.5-{name}.tar.gz", tmp_path / "store")
+    committed_before = committed(store, f"{TOPIC}@{GROUP}")
     cluster = Cluster(peer_kind, tmp_path / "reader", broker_names=(), settings=dict(STORE_SETTINGS))
     with cluster:
         cluster.add_broker("broker-a", store=store, port=free_port((-2, 1)))
@@ -174,8 +175,9 @@ def test_a_store_recorded_from_apaches_broker_opens_in_the_judged_one(
                 assert session.query("offset", TOPIC, queue_id=int(queue), which=which) == value, (queue, which)
         for key, count in contents["found_by_key"].items():
             assert len(session.query("key", TOPIC, key=key)) == count, key
-        # The group that had consumed all of it gets nothing but what is new.
+        # The group goes on from the offsets that had reached the disk, which a kill may have kept from some.
+        rest = len(contents["received"]) - committed_before
         old = session.consume(TOPIC, GROUP)
         session.send(TOPIC, [{"body": "new"}])
-        assert java5.receive(old, 1)[-1]["body"] == "new"
+        assert len(java5.receive(old, rest + 1)) == rest + 1
         session.close()

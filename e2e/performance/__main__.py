@@ -129,6 +129,7 @@ def run_scenario(scenario: Scenario, running: list[Contender], extent: Extent) -
     for number in range(extent.rounds):
         for contender in running:
             with alone(contender, running):
+                contender.wait_dispatched()
                 before = observation.stolen_share()
                 wall = time.monotonic()
                 try:

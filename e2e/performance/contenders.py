@@ -22,6 +22,7 @@ from e2e.processes import wait_until
 
 APACHE_OPTIONS = ("-Xms1g", "-Xmx2g", "-XX:+UseG1GC", "-XX:MaxDirectMemorySize=2g")
 UPDATE_AND_CREATE_TOPIC = 17
+GET_BROKER_RUNTIME_INFO = 28
 GET_MAX_OFFSET = 30
 # Read at import, before the generator pins itself.
 CORES = sorted(os.sched_getaffinity(0))
@@ -76,6 +77,15 @@ class Contender:
             int(frames.call(self.address, GET_MAX_OFFSET, ext | {"queueId": str(queue)}).ext["offset"])
             for queue in range(QUEUE_COUNT)
         ]
+
+    def wait_dispatched(self) -> None:
+        """Wait until consumers could read everything: Apache's broker answers sends long before when batches press."""
+
+        def is_level() -> bool:
+            table = frames.call(self.address, GET_BROKER_RUNTIME_INFO).json()["table"]
+            return int(table["dispatchBehindBytes"]) <= 0
+
+        wait_until(is_level, f"{self.kind}: everything is dispatched", 120, poll_seconds=0.1)
 
     def fill(self, topic: str, pool: Pool, requests: int) -> None:
         """Send ``requests`` frames of ``pool`` and wait until a consumer could read all of it."""
