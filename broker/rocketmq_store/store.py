@@ -88,7 +88,7 @@ class MessageStore:
         self._last_capture_at = 0.0
         self._index_synced_at = 0.0
         self._index_hint = IndexHint()
-        self._index_dirty_from = 0
+        self._is_building = False
 
         problem = settings.problem()
         if problem:
@@ -339,6 +339,14 @@ class MessageStore:
 
     # Upkeep.
 
+    def tick(self) -> None:
+        """Answer FLUSH_DISK_TIMEOUT to senders whose sync takes too long. The broker calls it about once a second.
+
+        The flush thread does so too, but not while it waits for the very sync that is slow.
+        """
+        if self._flusher is not None:
+            self._flusher.expire()
+
     def delete_topic(self, topic: str) -> int:
         """Remove the queues of a topic with their files; its records expire with the log. Returns the number of queues."""
         count = self._queues.delete_topic(topic)
@@ -479,6 +487,9 @@ class MessageStore:
     def _capture(self, is_final: bool = False) -> Capture | None:
         """What a checkpoint may say after the files named in it were synced; ``None`` when nothing has changed."""
         queues, now = self._queues, self._clock.monotonic()
+        if not is_final and self._index.pending and not self._is_building:
+            self._is_building = True
+            self._post(self._build_slice)
         is_early = now - self._last_capture_at < MANY_CHECKPOINT_INTERVAL_S
         if not is_final and is_early and len(queues.dirty) > DIRTY_QUEUE_COUNT_MANY:
             return None
@@ -515,6 +526,13 @@ class MessageStore:
         )
         self._last_capture = capture
         return capture
+
+    def _build_slice(self) -> None:
+        # A slice per turn of the loop, so that what came in since the last second is indexed without a pause.
+        self._is_building = False
+        if self._is_open and self._dispatcher.build_index() and self._dispatcher.index_failure is None:
+            self._is_building = True
+            self._post(self._build_slice)
 
     def _fatal(self, error: BaseException) -> None:
         """The disk failed or a thread of ours died. Any thread; the first error counts."""

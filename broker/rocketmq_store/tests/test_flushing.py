@@ -128,10 +128,10 @@ def test_slow_disk_answers_flush_disk_timeout_and_keeps_the_message(gated):
     harness.store.when_durable(result.end_offset, answers.append)
     assert files.entered.wait(20)
     harness.clock.advance(4_999)
-    harness.store._flusher.expire()
+    harness.store.tick()
     assert answers == []
     harness.clock.advance(1)
-    harness.store._flusher.expire()
+    harness.store.tick()
     assert answers == [PutStatus.FLUSH_DISK_TIMEOUT]
     files.gate.set()
     harness.wait(lambda: harness.numbers() == [1])
@@ -147,6 +147,18 @@ def test_async_flush_acknowledges_at_once_and_flushes_on_its_own(tmp_path):
     assert harness.numbers() == [1]
     harness.clock.advance(500)
     harness.wait(lambda: harness.store.positions.flushed == result.end_offset)
+    harness.close()
+
+
+def test_index_is_built_behind_the_appends_without_being_asked(tmp_path):
+    harness = Harness(tmp_path / "store")
+    harness.open()
+    for number in range(1000):
+        harness.put_ok(number)
+    assert harness.store.statistics().index_pending_count == 1000
+    harness.clock.advance(1000)
+    harness.store.flush()
+    harness.wait(lambda: harness.store.statistics().index_pending_count == 0)
     harness.close()
 
 
