@@ -101,7 +101,7 @@ class SendProcessor:
         self._settings = settings
         self._identity = identity
         self._store = store
-        self._append = store.append
+        self._append_plain = store.append_plain
         self._promise = promise
         self._topics = topics
         self._groups = groups
@@ -154,7 +154,6 @@ class SendProcessor:
             raise _queue_illegal(target, queue_id, connection)
         text = header.properties
         sys_flag = header.sys_flag | target.sys_flag
-        reconsume_times = header.reconsume_times
         if (
             not target.is_plain
             or "DEL" in text  # DELAY, TIMER_DELAY_*, TIMER_DELIVER_MS
@@ -181,24 +180,39 @@ class SendProcessor:
             # Clients before 5.0 leave out the last separator; without it their last value would swallow our first name.
             text += "\x02"
         body = command.body
-        result = self._append(
-            NewMessage(
-                topic,
-                queue_id,
-                body,
-                (text + self._suffix).encode(),
-                header.flag,
-                sys_flag,
-                header.born_timestamp,
-                connection.peer_host,
-                reconsume_times,
-            )
-        )
+        properties = (text + self._suffix).encode()
         counters = target.counters
-        status = result.status
-        if status is not PutStatus.PUT_OK:
-            counters.put_failed += 1
-            raise refusal(status, result.reason)
+        place = self._append_plain(
+            topic,
+            queue_id,
+            body,
+            properties,
+            header.flag,
+            sys_flag,
+            header.born_timestamp,
+            connection.peer_host,
+            header.reconsume_times,
+        )
+        if place is None:
+            result = self._store.append(
+                NewMessage(
+                    topic,
+                    queue_id,
+                    body,
+                    properties,
+                    header.flag,
+                    sys_flag,
+                    header.born_timestamp,
+                    connection.peer_host,
+                    header.reconsume_times,
+                )
+            )
+            if result.status is not PutStatus.PUT_OK:
+                counters.put_failed += 1
+                raise refusal(result.status, result.reason)
+            physical_offset, queue_offset = result.physical_offset, result.queue_offset
+        else:
+            physical_offset, queue_offset = place
         size = len(body)
         counters.put_nums += 1
         counters.put_size += size
@@ -211,9 +225,9 @@ class SendProcessor:
         key = unique_key.encode()
         ext = b'{"msgId":"%b%016X","queueId":"%d","queueOffset":"%d","transactionId":"%b"%b' % (
             self._identity.message_id_prefix,
-            result.physical_offset,
+            physical_offset,
             wanted_queue_id,
-            result.queue_offset,
+            queue_offset,
             # Asked of bytes: str.isalnum looks every character up in the Unicode tables.
             key if key.isalnum() else _json_inside(unique_key),
             self._ext_tail,
@@ -221,7 +235,7 @@ class SendProcessor:
         if self._promise.is_deferred and "WAIT\x01f" not in text:
             # Many may wait, and the log has the body.
             command.body = b""
-            self._promise.when_kept(result.end_offset, partial(_answer_durable, connection, command, ext))
+            self._promise.when_kept(self._store.positions.written, partial(_answer_durable, connection, command, ext))
             return None
         return ext
 

@@ -82,18 +82,19 @@ class Appender:
         self.now_ms = clock.now_ms
         self.delay_levels_ms = settings.delay_level_ms()
         self._index_pending = dispatcher.index.pending
+        self._with_record_crc = settings.append_record_crc
         self.set_store_host(store_host)
         self.refusal: AppendResult | None = AppendResult(PutStatus.SERVICE_NOT_AVAILABLE, reason="store is not open")
         # Called after each append; replication pushes what is new.
         self.on_append: Callable[[], None] | None = None
         self.put_count = 0
         self.failed_count = 0
-        self._with_record_crc = settings.append_record_crc
 
     def set_store_host(self, store_host: bytes) -> None:
         """Address and port that records name as theirs, packed as in records."""
         self.store_host = store_host
         self._store_flag = sysflags.STORE_HOST_V6 if len(store_host) == 20 else 0
+        self._is_plain = not self._store_flag and not self._with_record_crc
 
     def append(self, message: NewMessage) -> AppendResult:
         """See `MessageStore.append`."""
@@ -235,6 +236,96 @@ class Appender:
         if self.on_append is not None:
             self.on_append()
         return AppendResult(_PUT_OK, physical_offset, queue_offset, end_offset, timestamp)
+
+    def append_plain(
+        self,
+        topic: str,
+        queue_id: int,
+        body: bytes,
+        properties: bytes,
+        flag: int,
+        sys_flag: int,
+        born_timestamp_ms: int,
+        born_host: bytes,
+        reconsume_times: int,
+    ) -> tuple[int, int] | None:
+        """`append` for the message that nearly all are, a quarter cheaper: (physical offset, queue offset).
+
+        ``None``, with nothing changed, when anything is not usual: an unknown or schedule queue, IPv6, a limit, a full segment, a
+        flush or replica to wait for, a refusal. `append` then takes the message, or says why not. The caller vouches that
+        ``sys_flag`` has no transaction bits.
+        """
+        queue = self._by_key.get((topic, queue_id))
+        positions = self.positions
+        if queue is None or not positions.is_immediate or not self._is_plain or self.refusal is not None:
+            return None
+        log = self.log
+        body_size = len(body)
+        properties_size = len(properties)
+        size = 90 + body_size + queue.tail_size + properties_size
+        queue_offset = queue.next_offset
+        physical_offset = positions.written
+        position = physical_offset - log.base
+        if (
+            queue_offset >= queue.reserved_end
+            or position + size + BLANK_SIZE > log.limit
+            or properties_size >= 1024
+            or body_size > self.settings.message_size_max
+            or size > log.append_size_max
+            or len(born_host) != 8
+            or self._pending
+            or queue.is_schedule
+        ):
+            return None
+        timestamp = self.now_ms()
+        if timestamp < positions.store_timestamp_ms:
+            timestamp = positions.store_timestamp_ms
+        else:
+            positions.store_timestamp_ms = timestamp
+        end = position + size
+        log.view[position:end] = b"".join(
+            (
+                _PACK_V4(
+                    size,
+                    MAGIC_V2 if queue.has_long_topic else MAGIC_V1,
+                    crc32(body) & CRC_MASK,
+                    queue_id,
+                    flag,
+                    queue_offset,
+                    physical_offset,
+                    sys_flag & ~HOST_FLAGS,
+                    born_timestamp_ms,
+                    born_host,
+                    timestamp,
+                    self.store_host,
+                    reconsume_times,
+                    0,
+                    body_size,
+                ),
+                body,
+                queue.tail_part,
+                _SIZES[properties_size],
+                properties,
+            )
+        )
+        positions.written = positions.dispatched = physical_offset + size
+        self.put_count += 1
+        queue.next_offset = queue.end = queue_offset + 1
+        tags_code = entry_code(properties)
+        UNIT.pack_into(queue.view, (queue_offset - queue.view_first) * 20, physical_offset, size, tags_code)
+        if not queue.is_dirty:
+            self.queues.mark_dirty(queue)
+        pending = self._index_pending
+        if properties:
+            pending.append((physical_offset, timestamp, queue.topic_hash, properties))
+            if len(pending) >= self.dispatcher.index_pending_max:
+                self.dispatcher.build_index()
+        watcher = queue.watcher
+        if watcher is not None:
+            watcher(queue, queue_offset, tags_code, timestamp, physical_offset)
+        if self.on_append is not None:
+            self.on_append()
+        return physical_offset, queue_offset
 
     def _beyond_limit(self, body_size: int, properties_size: int, size: int) -> AppendResult:
         if properties_size > PROPERTIES_SIZE_MAX:

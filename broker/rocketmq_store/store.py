@@ -129,6 +129,7 @@ class MessageStore:
         )
         # Bound methods, so that the hot calls have no layer in between.
         self.append: Callable[[NewMessage], AppendResult] = self._appender.append
+        self.append_plain = self._appender.append_plain
         self.append_batch: Callable[[NewMessage], BatchResult] = BatchAppender(self._appender).append_batch
         # How a slave stores what its master sends.
         self.follower = LogFollower(self._log, self._queues, self.positions, self._dispatcher, settings)
@@ -196,6 +197,7 @@ class MessageStore:
     # Writing. `append` and `append_batch` are bound to the appender's methods:
     #
     # append(NewMessage) -> AppendResult: store one message. Never raises for a message or a full disk: see the status.
+    # append_plain(topic, queue_id, …) -> (physical offset, queue offset): `append` without rare cases; None there: use `append`.
     # append_batch(NewMessage) -> BatchResult: store a client batch, all or nothing, with consecutive queue offsets.
 
     def when_durable(self, end_offset: int, callback: DurableCallback) -> None:
