@@ -10,25 +10,26 @@ from rocketmq_operator.manifests import Manifest, config_map, disruption_budget,
 from rocketmq_operator.model import RocketMQCluster, SpreadMode, StorageType
 from rocketmq_operator.pods import container, field, pod_template, spread_constraint
 from rocketmq_operator.services import headless_service, replica_service
+from rocketmq_operator.topology import Topology
 
 STARTUP_SECONDS = 1800  # recovery of a large log after a crash reads it at disk speed
 TERMINATION_GRACE_SECONDS = 120  # flush, dispatch, hand over
 
 
-def broker_group_manifests(cluster: RocketMQCluster, group: int) -> Iterator[Manifest]:
+def broker_group_manifests(cluster: RocketMQCluster, group: int, topology: Topology) -> Iterator[Manifest]:
     """Everything of broker group ``group`` (from 0) except the ServiceAccount."""
     name, component = names.broker_group(cluster, group), labels.BROKER
-    values = config.broker_conf(cluster, group)
+    values = config.broker_conf(cluster, group, topology)
     yield config_map(cluster, name, {config.BROKER_CONF: config.config_text(values)}, component=component, group=name)
     yield headless_service(cluster, name, ports.BROKER_PORTS, component=component, group=name)
     for index in range(cluster.spec.brokers.replicas_per_group):
         yield replica_service(cluster, name, index, ports.BROKER_SERVICE_PORTS, component=component, group=name)
     if cluster.spec.pod_disruption_budget.enabled:
         yield disruption_budget(cluster, name, component=component, group=name)
-    yield _stateful_set(cluster, name, config.restart_hash(values))
+    yield _stateful_set(cluster, name, config.restart_hash(values), is_leaving=group in topology.leaving)
 
 
-def _stateful_set(cluster: RocketMQCluster, name: str, config_hash: str) -> Manifest:
+def _stateful_set(cluster: RocketMQCluster, name: str, config_hash: str, *, is_leaving: bool) -> Manifest:
     brokers = cluster.spec.brokers
     storage = brokers.storage
     selector = labels.selector(cluster, labels.BROKER, name)
@@ -74,9 +75,11 @@ def _stateful_set(cluster: RocketMQCluster, name: str, config_hash: str) -> Mani
         "template": template,
     }
     if on_claims:
+        policy = storage.retention_policy
         spec["persistentVolumeClaimRetentionPolicy"] = {
-            "whenDeleted": storage.retention_policy.when_deleted.value,
-            "whenScaled": storage.retention_policy.when_scaled.value,
+            # Removing a group is scaling, although it deletes the StatefulSet.
+            "whenDeleted": (policy.when_scaled if is_leaving else policy.when_deleted).value,
+            "whenScaled": policy.when_scaled.value,
         }
         spec["volumeClaimTemplates"] = [_claim(cluster, name)]
     return manifest(cluster, "apps/v1", "StatefulSet", name, component=labels.BROKER, group=name, spec=spec)

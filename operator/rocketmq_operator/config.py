@@ -11,22 +11,43 @@ import hashlib
 from rocketmq_common.settings import format_java_properties
 from rocketmq_operator import names, ports
 from rocketmq_operator.model import Flush, Replication, RocketMQCluster
+from rocketmq_operator.topology import Topology
 
 CONFIG_DIRECTORY = "/etc/rocketmq"
 DATA_DIRECTORY = "/var/lib/rocketmq"
 BROKER_CONF = "broker.conf"
 NAMESRV_CONF = "namesrv.conf"
 
-# Changed at run time, so a new value must not restart anything: name-server scaling and replica counts.
-RUNTIME_KEYS = frozenset({"namesrvAddr", "totalReplicas", "inSyncReplicas", "minInSyncReplicas"})
+# Changed at run time by request 25, so a new value restarts nothing. Only keys of the broker's own allow-list belong here.
+RUNTIME_KEYS = frozenset(
+    {
+        "autoCreateSubscriptionGroup",
+        "autoCreateTopicEnable",
+        "brokerPermission",
+        "cleanFileForciblyEnable",
+        "deleteWhen",
+        "diskMaxUsedSpaceRatio",
+        "diskSpaceCleanForciblyRatio",
+        "diskSpaceWarningLevelRatio",
+        "enablePropertyFilter",
+        "fileReservedTime",
+        "maxMsgsNumBatch",
+        "namesrvAddr",
+        "rejectTransactionMessage",
+        "slaveReadEnable",
+    }
+)
+# What a key goes back to when the spec does not name it any more.
+RUNTIME_DEFAULTS = {"brokerPermission": "6"}
+READ_ONLY_PERMISSION = "4"
 
 
-def namesrv_addresses(cluster: RocketMQCluster) -> list[str]:
-    """``host:port`` of each name server, by the stable address of its own Service."""
+def namesrv_addresses(cluster: RocketMQCluster, count: int | None = None) -> list[str]:
+    """``host:port`` of each name server (of the first ``count``), by the stable address of its own Service."""
     name = names.namesrv(cluster)
     return [
         f"{names.service_host(names.replica(name, index), cluster.namespace)}:{ports.NAMESRV_REMOTING.number}"
-        for index in range(cluster.spec.name_servers.replicas)
+        for index in range(cluster.spec.name_servers.replicas if count is None else count)
     ]
 
 
@@ -41,16 +62,17 @@ def namesrv_conf(cluster: RocketMQCluster) -> dict[str, str]:
     }
 
 
-def broker_conf(cluster: RocketMQCluster, group: int) -> dict[str, str]:
+def broker_conf(cluster: RocketMQCluster, group: int, topology: Topology | None = None) -> dict[str, str]:
     """Keys of the broker.conf of one group: the operator's, then the user's in name order."""
     brokers = cluster.spec.brokers
+    topology = topology or Topology.wanted(cluster)
     synchronous = brokers.replication is Replication.SYNC
     return {
         "brokerClusterName": cluster.name,
         "brokerName": names.broker_group(cluster, group),
         "brokerRole": "SYNC_MASTER" if synchronous else "ASYNC_MASTER",
         "flushDiskType": "SYNC_FLUSH" if brokers.flush is Flush.SYNC else "ASYNC_FLUSH",
-        "namesrvAddr": ";".join(namesrv_addresses(cluster)),
+        "namesrvAddr": ";".join(namesrv_addresses(cluster, topology.published_namesrvs)),
         "listenPort": str(ports.BROKER_REMOTING.number),
         "haListenPort": str(ports.BROKER_HA.number),
         "httpPort": str(ports.BROKER_HTTP.number),
@@ -61,7 +83,14 @@ def broker_conf(cluster: RocketMQCluster, group: int) -> dict[str, str]:
         "minInSyncReplicas": str(brokers.min_in_sync_replicas),
         "enableAutoInSyncReplicas": "true",
         **dict(sorted(brokers.config.items())),
+        # Over the user's value: a group that leaves takes no messages, after a restart neither.
+        **({"brokerPermission": READ_ONLY_PERMISSION} if group in topology.leaving else {}),
     }
+
+
+def runtime_values(values: dict[str, str]) -> dict[str, str]:
+    """What a running broker should have of a configuration without being restarted."""
+    return {**RUNTIME_DEFAULTS, **{key: value for key, value in values.items() if key in RUNTIME_KEYS}}
 
 
 def config_text(values: dict[str, str]) -> str:

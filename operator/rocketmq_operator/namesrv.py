@@ -10,26 +10,27 @@ from rocketmq_operator.manifests import Manifest, config_map, disruption_budget,
 from rocketmq_operator.model import RocketMQCluster
 from rocketmq_operator.pods import container, pod_template, spread_constraint
 from rocketmq_operator.services import client_service, headless_service, replica_service
+from rocketmq_operator.topology import Topology
 
 STARTUP_SECONDS = 60
 TERMINATION_GRACE_SECONDS = 30
 
 
-def namesrv_manifests(cluster: RocketMQCluster) -> Iterator[Manifest]:
+def namesrv_manifests(cluster: RocketMQCluster, topology: Topology) -> Iterator[Manifest]:
     """Everything of the name servers except the ServiceAccount."""
     name, component = names.namesrv(cluster), labels.NAMESRV
     values = config.namesrv_conf(cluster)
     yield config_map(cluster, name, {config.NAMESRV_CONF: config.config_text(values)}, component=component)
     yield headless_service(cluster, name, ports.NAMESRV_PORTS, component=component)
     yield client_service(cluster, name, ports.NAMESRV_PORTS, component=component)
-    for index in range(cluster.spec.name_servers.replicas):
+    for index in range(topology.namesrv_replicas):
         yield replica_service(cluster, name, index, ports.NAMESRV_PORTS, component=component)
     if cluster.spec.pod_disruption_budget.enabled:
         yield disruption_budget(cluster, name, component=component)
-    yield _stateful_set(cluster, name, config.restart_hash(values))
+    yield _stateful_set(cluster, name, config.restart_hash(values), topology.namesrv_replicas)
 
 
-def _stateful_set(cluster: RocketMQCluster, name: str, config_hash: str) -> Manifest:
+def _stateful_set(cluster: RocketMQCluster, name: str, config_hash: str, replicas: int) -> Manifest:
     servers = cluster.spec.name_servers
     selector = labels.selector(cluster, labels.NAMESRV)
     main = container(
@@ -51,7 +52,7 @@ def _stateful_set(cluster: RocketMQCluster, name: str, config_hash: str) -> Mani
         name,
         component=labels.NAMESRV,
         spec={
-            "replicas": servers.replicas,
+            "replicas": replicas,
             "serviceName": names.headless(name),
             "podManagementPolicy": "Parallel",
             "updateStrategy": {"type": "RollingUpdate"},

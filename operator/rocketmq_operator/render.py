@@ -11,16 +11,18 @@ from rocketmq_operator.brokers import broker_group_manifests
 from rocketmq_operator.manifests import Manifest, manifest
 from rocketmq_operator.model import RocketMQCluster
 from rocketmq_operator.namesrv import namesrv_manifests
+from rocketmq_operator.topology import Topology
 
 # What is referred to comes before what refers to it; brokers retry registration, so they do not wait for name servers.
 CREATION_ORDER = ("ConfigMap", "ServiceAccount", "Service", "PodDisruptionBudget", "StatefulSet")
 
 
-def render(cluster: RocketMQCluster) -> list[Manifest]:
-    """Every object of a cluster in creation order."""
-    rendered = [_service_account(cluster), *namesrv_manifests(cluster)]
-    for group in range(cluster.spec.brokers.groups):
-        rendered.extend(broker_group_manifests(cluster, group))
+def render(cluster: RocketMQCluster, topology: Topology | None = None) -> list[Manifest]:
+    """Every object of a cluster in creation order; ``topology`` says where a change is under way."""
+    topology = topology or Topology.wanted(cluster)
+    rendered = [_service_account(cluster), *namesrv_manifests(cluster, topology)]
+    for group in topology.groups:
+        rendered.extend(broker_group_manifests(cluster, group, topology))
     return sorted(rendered, key=lambda m: CREATION_ORDER.index(m["kind"]))
 
 

@@ -118,9 +118,9 @@ def small(**brokers: Any) -> RocketMQCluster:
     return RocketMQCluster(name="demo", spec=ClusterSpec(brokers=Brokers(storage=Storage(size="1Gi"), **brokers)))
 
 
-def test_name_server_scaling_does_not_restart_brokers() -> None:
-    def hashes(servers: int, replicas: int) -> list[str]:
-        cluster = small(replicas_per_group=replicas)
+def test_name_server_scaling_and_retention_do_not_restart_brokers() -> None:
+    def hashes(servers: int, hours: str) -> list[str]:
+        cluster = small(config={"fileReservedTime": hours})
         cluster = msgspec.structs.replace(
             cluster, spec=msgspec.structs.replace(cluster.spec, name_servers=NameServers(replicas=servers))
         )
@@ -129,7 +129,7 @@ def test_name_server_scaling_does_not_restart_brokers() -> None:
             for m in by_kind(render(cluster), "StatefulSet")
         ]
 
-    assert hashes(2, 1) == hashes(5, 3)
+    assert hashes(2, "72") == hashes(5, "48")
 
 
 def test_a_changed_key_restarts_brokers() -> None:
@@ -137,6 +137,13 @@ def test_a_changed_key_restarts_brokers() -> None:
         return config.restart_hash(config.broker_conf(small(config={"maxMessageSize": value}), 0))
 
     assert broker_hash("1") != broker_hash("2")
+
+
+def test_another_number_of_replicas_restarts_brokers_because_acknowledgements_change() -> None:
+    def broker_hash(replicas: int) -> str:
+        return config.restart_hash(config.broker_conf(small(replicas_per_group=replicas), 0))
+
+    assert broker_hash(1) != broker_hash(2)
 
 
 def test_the_operators_keys_are_the_ones_that_users_may_not_set() -> None:
