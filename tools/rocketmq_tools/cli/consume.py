@@ -11,7 +11,7 @@ import click
 
 from rocketmq_tools.cli.message_views import FORMAT_HELP, as_bytes, as_data, as_line
 from rocketmq_tools.cli.names import complete_topic
-from rocketmq_tools.cli.options import Globals, namesrv_option, output_option
+from rocketmq_tools.cli.options import Globals, namesrv_long_option, output_option
 from rocketmq_tools.cli.session import note, run
 from rocketmq_tools.cli.values import Duration, Position, PositionType
 from rocketmq_tools.errors import CommandError
@@ -46,7 +46,7 @@ Formats (-F):
     type=PositionType(),
     help="start (default), end, -10, +5, @TIME, or an offset. For groups: the first time only.",
 )
-@click.option("-c", "--count", "count", type=click.IntRange(1), help="Stop after so many messages.")
+@click.option("-n", "-c", "--count", "count", type=click.IntRange(1), help="Stop after so many messages.")
 @click.option("-f", "--follow", is_flag=True, help="Wait for more instead of stopping at the end.")
 @click.option("--wait", "wait_ms", type=Duration(), help="With -g and without -f: stop after such a silence (3s).")
 @click.option("--tag", default="*", help="Only these tags: 'A || B'.")
@@ -54,7 +54,7 @@ Formats (-F):
 @click.option("-F", "--format", "layout", help="How to print each message; see below.")
 @click.option("--broadcast", is_flag=True, help="With -g: every member gets everything.")
 @click.option("--orderly", is_flag=True, help="With -g: one message after another in each queue.")
-@namesrv_option
+@namesrv_long_option
 @output_option
 @click.pass_obj
 def command(

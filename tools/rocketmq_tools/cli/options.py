@@ -57,17 +57,20 @@ def _set_global(name: str) -> Callable[[click.Context, click.Parameter, Any], An
     return callback
 
 
-def namesrv_option(function: F) -> F:
-    """``-n/--namesrv ADDRESSES``."""
+def _namesrv_option(*flags: str) -> Callable[[F], F]:
     return click.option(
-        "-n",
-        "--namesrv",
+        *flags,
         metavar="HOST:PORT",
         envvar="NAMESRV_ADDR",
         expose_value=False,
         callback=_set_global("namesrv"),
         help="Name servers, joined by ';' or ','. Default: $NAMESRV_ADDR, else the cluster started by `up`.",
-    )(function)
+    )
+
+
+# ``-n/--namesrv ADDRESSES``; without the short flag where ``-n`` is a number of messages (``consume``), as in `head` and rpk.
+namesrv_option = _namesrv_option("-n", "--namesrv")
+namesrv_long_option = _namesrv_option("--namesrv")
 
 
 def output_option(function: F) -> F:

@@ -215,7 +215,7 @@ def test_a_group_remembers_what_it_printed(running: ClusterThread, rocketmq: Com
     rocketmq("topic", "create", "orders", "-q", "1", "--broker", "broker-a")
     for index in range(5):
         rocketmq("produce", "orders", str(index))
-    assert rocketmq("consume", "orders", "-g", "g", "--from", "start", "-c", "3", "-F", r"%b\n").lines == [
+    assert rocketmq("consume", "orders", "-g", "g", "--from", "start", "-n", "3", "-F", r"%b\n").lines == [
         "0",
         "1",
         "2",
