@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 from typing import Any
 
@@ -97,3 +98,15 @@ async def test_the_vip_port_serves_sends_and_refuses_pulls(tmp_path: Path) -> No
         assert (await peer.pull()).code == ResponseCode.REQUEST_CODE_NOT_SUPPORTED
         peer.address = normal
         assert (await peer.pull()).code == ResponseCode.SUCCESS
+
+
+async def test_the_index_is_built_behind_the_appends_without_any_query(tmp_path: Path) -> None:
+    async with serving(tmp_path) as peer:
+        await peer.send()
+        await asyncio.gather(*(peer.send(properties={"UNIQ_KEY": f"U{n}"}) for n in range(500)))
+        store = peer.broker.store
+        async with asyncio.timeout(10):
+            while store.statistics().index_pending_count:
+                await asyncio.sleep(0.01)
+        assert peer.broker.statistics.loop_lag_ms_max >= peer.broker.statistics.loop_lag_ms >= 0
+        assert [m.property_map()["UNIQ_KEY"] for m in messages_of(await query(peer, "U499", unique=True))] == ["U499"]
