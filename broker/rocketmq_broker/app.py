@@ -35,6 +35,7 @@ from rocketmq_broker.services import EXPIRY_SCAN_MS, ClientExpiry, IndexBuilder,
 from rocketmq_broker.settings import HTTP_PORT, LISTEN_PORT, BrokerRole, LoadedSettings
 from rocketmq_broker.statistics import BrokerStatistics
 from rocketmq_broker.topics import TopicTable
+from rocketmq_broker.transactions.service import Transactions
 from rocketmq_common.clock import Clock, SystemClock
 from rocketmq_common.files import FileSystem, RealFiles
 from rocketmq_common.tasks import TaskRegistry
@@ -126,9 +127,14 @@ class Broker:
             self.client, self.clock, self.tasks,
         )  # fmt: skip
         self.registration.on_master = self.replication.set_master
+        self.transactions = Transactions(
+            settings, self.store, self.topics, self.producers, self.offsets, self.statistics, self.clock,
+            self.replication.promise,
+            delay_level_max=len(delay_levels_ms),
+        )  # fmt: skip
         self.sending = SendProcessor(
             settings, self.identity, self.store, self.topics, self.groups, self.locks, self.statistics, self.clock,
-            self.replication.promise,
+            self.replication.promise, self.transactions,
             delay_level_max=len(delay_levels_ms),
         )  # fmt: skip
         self.pulling = PullProcessor(
@@ -145,6 +151,7 @@ class Broker:
             latencies=lambda: {} if self.server is None else self.server.latencies,
             recovery=lambda: self.recovery,
             replication=self.replication.status,
+            transactions=self.transactions,
         )  # fmt: skip
         self.server: RemotingServer | None = None
         self.vip_server: RemotingServer | None = None
@@ -174,6 +181,7 @@ class Broker:
             OffsetProcessor(settings, self.store, self.topics, self.groups, self.offsets),
             QueryProcessor(settings, self.store),
             ClientProcessor(settings, self.topics, self.groups, self.consumers, self.producers, self.locks),
+            self.transactions,
             self.replication,
             self.observation,
         )  # fmt: skip
@@ -201,6 +209,7 @@ class Broker:
             if settings.broker_role is not BrokerRole.SLAVE:
                 # A slave's master delivers; the copies come with its log.
                 self.delay.start()
+                self.transactions.load(is_unclean=self.recovery.mode == "unclean")
             await self._listen([*self.routes(), *extra_routes])
             self._start_services()
             await self.registration.start()
@@ -288,8 +297,10 @@ class Broker:
         await self.tasks.stop()
         await self.client.close()
         if self.recovery is not None:
+            self.transactions.stop()
             # Flush first: what the tables say must not run ahead of the log.
             self.store.close()
+            self.transactions.finish()
             await self._save_tables()
             await self.offsets.save_if_dirty()
             await self.delay.save()
@@ -328,6 +339,8 @@ class Broker:
         every(RECHECK_MS, self.pulling.held.recheck, "recheck of held pulls")
         every(EXPIRY_SCAN_MS, ClientExpiry(self.producers, self.consumers, self.locks).scan, "scan for silent clients")
         every(settings.clean_resource_interval, self.retention.round, "retention")
+        if settings.broker_role is not BrokerRole.SLAVE:
+            self.transactions.start(self.tasks)
         self.observation.start(self.tasks)
 
     def _forget_if_deleted(self, topic: str) -> None:

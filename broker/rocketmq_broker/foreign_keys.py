@@ -24,7 +24,6 @@ KEYS_WITHOUT_EFFECT: Final = frozenset(
     travelCqFileNumWhenGetMessage deleteCommitLogFilesInterval deleteConsumeQueueFilesInterval
     destroyMapedFileIntervalForcibly redeleteHangedFileInterval haSlaveFallbehindMax allAckInSyncStateSet timerPrecisionMs
     timerRollWindowSlot timerMaxDelaySec timerFlushIntervalMs messageIndexSafe enableScheduleAsyncDeliver
-    transactionTimeOut transactionCheckMax transactionCheckInterval transactionOpMsgMaxSize
     transactionOpBatchInterval enableBroadcastOffsetStore storeReplyMessageEnable metricsExporterType
     metricsPromExporterPort metricsPromExporterHost putConsumeQueueDataByFileChannel mappedFileSwapEnable
     dataReadAheadEnable autoMessageVersionOnTopicLen enableCalcFilterBitMap expectConsumerNumUseFilter

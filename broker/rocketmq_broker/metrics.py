@@ -21,6 +21,8 @@ from rocketmq_broker.ha.status import FollowingStatus, MasterStatus
 from rocketmq_broker.settings import BrokerSettings
 from rocketmq_broker.statistics import MESSAGE_SIZE_BOUNDS, BrokerStatistics
 from rocketmq_broker.topics import TopicTable
+from rocketmq_broker.transactions.metrics import transaction_families
+from rocketmq_broker.transactions.service import Transactions
 from rocketmq_common import names, versions
 from rocketmq_common.clock import Clock
 from rocketmq_common.exposition import COUNTER, GAUGE, HISTOGRAM, Family
@@ -62,8 +64,10 @@ class BrokerMetrics:
         latencies: Callable[[], Latencies],
         recovery: Callable[[], RecoveryReport | None],
         replication: Callable[[], MasterStatus | FollowingStatus | None],
+        transactions: Transactions,
     ) -> None:
         self._settings = settings
+        self._transactions = transactions
         self._topics = topics
         self._groups = groups
         self._offsets = offsets
@@ -95,6 +99,7 @@ class BrokerMetrics:
         yield from self._calls()
         yield from self._storage()
         yield from self._replicas()
+        yield from transaction_families(self._transactions, self._gauge, self._counter, self._histogram)
         yield from self._tables()
         yield from self._process()
 

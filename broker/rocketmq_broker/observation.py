@@ -21,6 +21,7 @@ from rocketmq_broker.runtime_info import Latencies, RuntimeInfo
 from rocketmq_broker.settings import LoadedSettings
 from rocketmq_broker.statistics import BrokerStatistics
 from rocketmq_broker.topics import TopicTable
+from rocketmq_broker.transactions.service import Transactions
 from rocketmq_broker.windows import SAMPLE_INTERVAL_MS, StatisticsWindows
 from rocketmq_common.clock import Clock
 from rocketmq_common.files import FileSystem
@@ -57,6 +58,7 @@ class Observation:
         latencies: Callable[[], Latencies],
         recovery: Callable[[], RecoveryReport | None],
         replication: Callable[[], MasterStatus | FollowingStatus | None],
+        transactions: Transactions,
     ) -> None:
         settings = loaded.broker
         self._settings = settings
@@ -73,6 +75,7 @@ class Observation:
         self.metrics = BrokerMetrics(
             settings, topics, groups, offsets, consumers, producers, store, statistics, self.admin.progress,
             files, clock, latencies=latencies, recovery=recovery, replication=replication,
+            transactions=transactions,
         )  # fmt: skip
 
     def routes(self) -> list[Route]:

@@ -25,6 +25,8 @@ from rocketmq_broker.put_answers import RESPONSE_CODES, refusal
 from rocketmq_broker.settings import BrokerRole, BrokerSettings
 from rocketmq_broker.statistics import BrokerStatistics, TopicCounters
 from rocketmq_broker.topics import TopicLimitReached, TopicTable
+from rocketmq_broker.transactions.sending import HalfSender
+from rocketmq_broker.transactions.service import Transactions
 from rocketmq_common import names, permissions
 from rocketmq_common.clock import Clock
 from rocketmq_common.message_ids import UniqueIds
@@ -95,6 +97,7 @@ class SendProcessor:
         statistics: BrokerStatistics,
         clock: Clock,
         promise: SendPromise,
+        transactions: Transactions,
         *,
         delay_level_max: int,
     ) -> None:
@@ -127,6 +130,7 @@ class SendProcessor:
             msgspec.json.encode(settings.region_id),
             trace.encode(),
         )
+        self._halves = HalfSender(transactions, identity, statistics, promise, self._suffix, self._ext_tail)
         topics.on_change.append(self._forget)
 
     def routes(self) -> list[Route]:
@@ -166,6 +170,8 @@ class SendProcessor:
             if not isinstance(placement, Placement):
                 return self._ensure_then_send(placement, connection, command, header)
             topic, queue_id, text = placement
+            if topic == names.TRANS_HALF_TOPIC:
+                return self._halves.send(connection, command, header, wanted_queue_id, text, sys_flag)
         start = text.find(_UNIQUE_KEY)
         if start >= 0 and (start == 0 or text[start - 1] == "\x02"):
             start += 9
@@ -443,18 +449,18 @@ class SendProcessor:
             and not find_property(text, PROPERTY_KEYS)
         ):
             raise RemotingError(ResponseCode.MESSAGE_ILLEGAL, f"topic {topic} is compacted: its messages need KEYS")
-        if (
-            find_property(text, PROPERTY_TRANSACTION_PREPARED) or ""
-        ).lower() == "true" or header.sys_flag & TRANSACTION_MASK:
-            raise RemotingError(
-                ResponseCode.NO_PERMISSION,
-                f"the broker[{self._identity.host}] sending transaction message is forbidden: "
-                "transactions are not supported by this broker yet",
-            )
         try:
             level = 0 if is_dead else delay_level(text)
         except ValueError as error:
             raise RemotingError(ResponseCode.MESSAGE_ILLEGAL, str(error)) from error
+        if (find_property(text, PROPERTY_TRANSACTION_PREPARED) or "").lower() == "true":
+            # A consumed message that its consumer sends again for a retry is no transaction any more.
+            if not is_dead and not (header.reconsume_times > 0 and level > 0):
+                return self._place_half(topic, queue_id, text)
+        elif header.sys_flag & TRANSACTION_MASK:
+            raise RemotingError(
+                ResponseCode.MESSAGE_ILLEGAL, "sysFlag says transaction, but the property TRAN_MSG is not true"
+            )
         if level > 0:
             return schedule(topic, queue_id, text, level, self._delay_level_max)
         for name in TIMER_PROPERTIES:
@@ -464,6 +470,19 @@ class SendProcessor:
                     f"property {name}: delays to the millisecond are not supported by this broker yet: use a delay level",
                 )
         return Placement(topic, queue_id, text)
+
+    def _place_half(self, topic: str, queue_id: int, text: str) -> Placement:
+        if self._settings.reject_transaction_message:
+            raise RemotingError(
+                ResponseCode.NO_PERMISSION,
+                f"the broker[{self._identity.host}] sending transaction message is forbidden",
+            )
+        for name in TIMER_PROPERTIES:
+            if find_property(text, name):
+                raise RemotingError(
+                    ResponseCode.MESSAGE_ILLEGAL, f"property {name}: a transaction cannot wait for a timer"
+                )
+        return Placement(names.TRANS_HALF_TOPIC, queue_id, text)
 
     async def _ensure_then_send(
         self, topic: str, connection: Connection, command: Command, header: SendHeader

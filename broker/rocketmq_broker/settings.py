@@ -74,6 +74,10 @@ class BrokerSettings(msgspec.Struct, kw_only=True, rename="camel"):
     auto_create_subscription_group: bool = True
     start_accept_send_request_time_stamp: int = 0
     reject_transaction_message: bool = False
+    transaction_time_out: int = 6000
+    transaction_check_max: int = 15
+    transaction_check_interval: int = 30_000
+    transaction_op_msg_max_size: int = 4096
     long_polling_enable: bool = True
     short_polling_time_mills: int = 1000
     flush_consumer_offset_interval: int = 5000
@@ -207,6 +211,10 @@ def _check(broker: BrokerSettings, store: StoreSettings, source: str) -> None:
         "defaultTopicQueueNums": (broker.default_topic_queue_nums, 1, 1024),
         "flushConsumerOffsetInterval": (broker.flush_consumer_offset_interval, 100, 3_600_000),
         "flushDelayOffsetInterval": (broker.flush_delay_offset_interval, 100, 3_600_000),
+        "transactionTimeOut": (broker.transaction_time_out, 0, 86_400_000),
+        "transactionCheckMax": (broker.transaction_check_max, 0, 1_000_000),
+        "transactionCheckInterval": (broker.transaction_check_interval, 100, 86_400_000),
+        "transactionOpMsgMaxSize": (broker.transaction_op_msg_max_size, 32, 1 << 20),
         "serverChannelMaxIdleTimeSeconds": (broker.server_channel_max_idle_time_seconds, 10, 86_400),
         "cleanResourceInterval": (broker.clean_resource_interval, 100, 3_600_000),
         "mappedFileSizeCommitLog": (store.commit_log_segment_size, 1 << 14, 1 << 31),

@@ -14,6 +14,7 @@ class Producers:
         self._clock = clock
         self.groups: dict[str, dict[Connection, Member]] = {}
         self._groups_of: dict[Connection, set[str]] = {}
+        self._turn = 0
 
     def register(self, group: str, connection: Connection, client_id: str, language: str, version: int) -> None:
         """A heartbeat names this group; beyond `MEMBERS_MAX` members newcomers are not listed (sending needs no registration)."""
@@ -56,6 +57,12 @@ class Producers:
     def members(self, group: str) -> list[Member]:
         """The members of ``group``."""
         return list(self.groups.get(group, {}).values())
+
+    def next_member(self, group: str) -> Member | None:
+        """A connected member of ``group``, another one each time; ``None`` when there is none."""
+        members = [member for member in self.groups.get(group, {}).values() if not member.connection.is_closed]
+        self._turn += 1
+        return members[self._turn % len(members)] if members else None
 
     def find(self, client_id: str) -> Member | None:
         """Some member with this client id."""
