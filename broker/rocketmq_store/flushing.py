@@ -12,11 +12,10 @@ from collections import deque
 from collections.abc import Callable
 from pathlib import Path
 
-import msgspec
-
 from rocketmq_common.clock import Clock
 from rocketmq_common.files import FileSystem
-from rocketmq_store.checkpoint import ApacheCheckpoint, Checkpoint, IndexHint, RecoveryHint
+from rocketmq_store.captures import Capture
+from rocketmq_store.checkpoint import ApacheCheckpoint, Checkpoint, RecoveryHint
 from rocketmq_store.commit_log import CommitLog
 from rocketmq_store.positions import Positions
 from rocketmq_store.statuses import PutStatus
@@ -27,21 +26,9 @@ WAITING_COUNT_MAX = 131_072
 # More files than this are synced by one call for the whole file system.
 PATH_COUNT_MANY = 256
 # Recovery verifies at least this much of the log before the point up to which all was durable.
-VERIFY_SIZE = 128 << 20
-BOUNDARY_SPACING = 32 << 20
+VERIFY_SIZE = 64 << 20
+BOUNDARY_SPACING = 16 << 20
 BOUNDARY_COUNT = 8
-
-
-class Capture(msgspec.Struct, frozen=True):
-    """The derived files at one moment, taken on the writer thread: what to sync, and what is true once that succeeded."""
-
-    dispatched_offset: int
-    store_timestamp_ms: int
-    paths: list[Path]
-    queue_count: int
-    unit_total: int
-    first_total: int
-    index: IndexHint
 
 
 class Flusher:

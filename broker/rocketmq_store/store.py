@@ -16,21 +16,23 @@ from rocketmq_common.clock import Clock, SystemClock
 from rocketmq_common.files import FileSystem, RealFiles
 from rocketmq_store.appending import Appender, NewMessage
 from rocketmq_store.batch_appending import BatchAppender
-from rocketmq_store.checkpoint import Checkpoint, IndexHint
+from rocketmq_store.captures import Capture, CaptureTaker
+from rocketmq_store.checkpoint import Checkpoint
 from rocketmq_store.commit_log import COMMIT_LOG_DIRECTORY, CommitLog
 from rocketmq_store.consume_queues import ConsumeQueue, QueueTable
 from rocketmq_store.directory_lock import DirectoryLock
 from rocketmq_store.dispatch import Dispatcher
 from rocketmq_store.errors import StoreClosed, StoreCorrupt, StoreError, StoreMisconfigured
-from rocketmq_store.flushing import Capture, DurableCallback, Flusher, Post
+from rocketmq_store.flushing import DurableCallback, Flusher, Post
 from rocketmq_store.following import LogFollower
 from rocketmq_store.index import Index
-from rocketmq_store.positions import UNBOUNDED, Positions
+from rocketmq_store.positions import Positions
 from rocketmq_store.reading import Accept, QueueReader
 from rocketmq_store.recovery import Recovery, finish_truncation
 from rocketmq_store.retention import CleanReport, DiskState, Retention
 from rocketmq_store.searching import Boundary, Searcher, store_timestamp_of
 from rocketmq_store.settings import StoreSettings
+from rocketmq_store.statistics import take_statistics
 from rocketmq_store.statuses import (
     AppendResult,
     BatchResult,
@@ -49,10 +51,6 @@ DEFAULT_STORE_HOST = b"\x7f\x00\x00\x01\x00\x00\x2a\x9f"
 # A queue file takes two descriptors while mapped; this share of the process's limit goes to them.
 MAPPED_QUEUE_COUNT_MAX = 8192
 DESCRIPTOR_SHARE = 8
-INDEX_SYNC_INTERVAL_S = 5.0
-# With more dirty queues than this a checkpoint is taken only every few seconds, for each costs a sync per queue.
-DIRTY_QUEUE_COUNT_MANY = 512
-MANY_CHECKPOINT_INTERVAL_S = 10.0
 
 
 class MessageStore:
@@ -84,10 +82,6 @@ class MessageStore:
         self._on_progress: Callable[[], None] | None = None
         self._refusals: dict[str, AppendResult] = {}
         self._disk_used_ratio = 0.0
-        self._last_capture: Capture | None = None
-        self._last_capture_at = 0.0
-        self._index_synced_at = 0.0
-        self._index_hint = IndexHint()
         self._is_building = False
 
         problem = settings.problem()
@@ -109,6 +103,7 @@ class MessageStore:
         )
         self._queues = QueueTable(self._files, self._root, settings.queue_segment_units, mapped_limit)
         self._index = Index(self._files, self._root, settings.index_slot_count, settings.index_entry_count, self._clock)
+        self._captures = CaptureTaker(self._queues, self._index, self.positions, self._clock)
         self._dispatcher = Dispatcher(
             self._queues,
             self._index,
@@ -162,7 +157,7 @@ class MessageStore:
         """Flush everything, write the checkpoint, mark the exit clean. Idempotent. Raises StoreError if the disk fails."""
         if not self._is_open:
             return
-        self._refuse("closed", AppendResult(PutStatus.SERVICE_NOT_AVAILABLE, reason="store is closed"))
+        self.refuse("closed", PutStatus.SERVICE_NOT_AVAILABLE, "store is closed")
         self._is_open = False
         flusher = self._flusher
         assert flusher is not None
@@ -172,9 +167,7 @@ class MessageStore:
                 flusher.sync_log()
                 while self._index.pending and self._dispatcher.build_index() and self._dispatcher.index_failure is None:
                     pass
-                capture = self._capture(is_final=True)
-                assert capture is not None
-                flusher.write_checkpoint(capture)
+                flusher.write_checkpoint(self._captures.take_final())
                 if self.positions.dispatched == self.positions.written:
                     self._files.remove(self._root / ABORT_FILE_NAME)
         except OSError as error:
@@ -188,14 +181,13 @@ class MessageStore:
 
         For tests, and for a process that must end after `fatal`. What was written stays with the kernel.
         """
-        self._refuse("closed", AppendResult(PutStatus.SERVICE_NOT_AVAILABLE, reason="store is closed"))
+        self.refuse("closed", PutStatus.SERVICE_NOT_AVAILABLE, "store is closed")
         self._is_open = False
         if self._flusher is not None:
             self._flusher.stop()
         self._release()
 
-    # Writing. `append` and `append_batch` are bound to the appender's methods:
-    #
+    # Writing. These are bound to the appenders' methods:
     # append(NewMessage) -> AppendResult: store one message. Never raises for a message or a full disk: see the status.
     # append_plain(topic, queue_id, …) -> (physical offset, queue offset): `append` without rare cases; None there: use `append`.
     # append_batch(NewMessage) -> BatchResult: store a client batch, all or nothing, with consecutive queue offsets.
@@ -230,11 +222,11 @@ class MessageStore:
         if is_writeable:
             self._lift("broker")
         else:
-            self._refuse("broker", AppendResult(PutStatus.SERVICE_NOT_AVAILABLE, reason=reason))
+            self.refuse("broker", PutStatus.SERVICE_NOT_AVAILABLE, reason)
 
     def refuse(self, cause: str, status: PutStatus, reason: str) -> None:
         """Answer every append with ``status`` until `lift_refusal` of the same ``cause``; other causes stand beside it."""
-        self._refuse(cause, AppendResult(status, reason=reason))
+        self._refusals[cause] = self._appender.refusal = AppendResult(status, reason=reason)
 
     def lift_refusal(self, cause: str) -> None:
         """Take appends again as far as this ``cause`` goes; nothing to lift is fine."""
@@ -368,13 +360,11 @@ class MessageStore:
         report = self._retention.clean(now_ms, is_manual=is_manual)
         self._disk_used_ratio = report.used_percent / 100
         if report.disk_state is DiskState.FULL:
-            self._refuse(
+            self.refuse(
                 "disk",
-                AppendResult(
-                    PutStatus.SERVICE_NOT_AVAILABLE,
-                    reason=f"disk of {self._root} is {report.used_percent} % full, "
-                    f"diskSpaceWarningLevelRatio is {self.settings.disk_warning_percent}",
-                ),
+                PutStatus.SERVICE_NOT_AVAILABLE,
+                f"disk of {self._root} is {report.used_percent} % full, "
+                f"diskSpaceWarningLevelRatio is {self.settings.disk_warning_percent}",
             )
         else:
             self._lift("disk")
@@ -384,32 +374,15 @@ class MessageStore:
 
     def statistics(self) -> StoreStatistics:
         """A snapshot."""
-        flusher = self._flusher
-        refusal = self._appender.refusal
-        confirmed = self.positions.confirmed
-        return StoreStatistics(
-            log_min_offset=self._log.min_offset,
-            written_offset=self.positions.written,
-            flushed_offset=self.positions.flushed,
-            confirmed_offset=None if confirmed == UNBOUNDED else confirmed,
-            dispatched_offset=self.positions.dispatched,
-            segment_count=len(self._log.segments),
-            queue_count=len(self._queues.by_key),
-            mapped_queue_segment_count=len(self._queues.held),
-            put_message_count=self._appender.put_count,
-            put_failed_count=self._appender.failed_count,
-            get_found_count=self._reader.found_count,
-            get_missed_count=self._reader.missed_count,
-            get_message_count=self._reader.message_count,
-            index_pending_count=len(self._index.pending),
-            waiting_durable_count=flusher.waiting_count if flusher is not None else 0,
-            pending_dispatch_count=len(self._dispatcher.pending),
-            checkpoint_offset=flusher.checkpoint_offset if flusher is not None else 0,
-            flush_count=flusher.flush_count if flusher is not None else 0,
-            last_flush_ms=flusher.last_flush_ms if flusher is not None else 0.0,
+        return take_statistics(
+            log=self._log,
+            positions=self.positions,
+            queues=self._queues,
+            dispatcher=self._dispatcher,
+            appender=self._appender,
+            reader=self._reader,
+            flusher=self._flusher,
             disk_used_ratio=self._disk_used_ratio,
-            is_writeable=refusal is None,
-            refusal_reason=refusal.reason if refusal is not None else "",
             earliest_store_time_ms=self.earliest_store_time(),
         )
 
@@ -463,9 +436,7 @@ class MessageStore:
             checkpoint_interval_ms=settings.flush_queue_interval_ms,
             timeout_ms=settings.sync_flush_timeout_ms,
         )
-        capture = self._capture(is_final=True)
-        assert capture is not None
-        self._flusher.write_checkpoint(capture)
+        self._flusher.write_checkpoint(self._captures.take_final())
         self._log.start(recovery.end_offset)
         self._retention = Retention(files, self._clock, self._log, self._queues, self._index, self.positions, settings)
         self._flusher.start()
@@ -486,48 +457,11 @@ class MessageStore:
             self._lock.release()
             self._lock = None
 
-    def _capture(self, is_final: bool = False) -> Capture | None:
-        """What a checkpoint may say after the files named in it were synced; ``None`` when nothing has changed."""
-        queues, now = self._queues, self._clock.monotonic()
-        if not is_final and self._index.pending and not self._is_building:
+    def _capture(self) -> Capture | None:
+        if self._index.pending and not self._is_building:
             self._is_building = True
             self._post(self._build_slice)
-        is_early = now - self._last_capture_at < MANY_CHECKPOINT_INTERVAL_S
-        if not is_final and is_early and len(queues.dirty) > DIRTY_QUEUE_COUNT_MANY:
-            return None
-        dispatched = self.positions.dispatched
-        paths: list[Path] = []
-        index_hint = self._index_hint
-        if is_final or now - self._index_synced_at >= INDEX_SYNC_INTERVAL_S or queues.has_changed:
-            self._index_synced_at = now
-            index_hint = self._index.hint(dispatched)
-            if index_hint.entry_total != self._index_hint.entry_total or is_final:
-                paths += self._index.paths_changed_since(self._index_hint.file_name)
-            self._index_hint = index_hint
-        last = self._last_capture
-        if (
-            not is_final
-            and not queues.dirty
-            and not queues.has_changed
-            and last is not None
-            and last.dispatched_offset == dispatched
-            and last.index == index_hint
-        ):
-            return None
-        self._last_capture_at = now
-        paths += queues.take_dirty_paths()
-        count, units, firsts = queues.totals()
-        capture = Capture(
-            dispatched_offset=dispatched,
-            store_timestamp_ms=self.positions.store_timestamp_ms,
-            paths=paths,
-            queue_count=count,
-            unit_total=units,
-            first_total=firsts,
-            index=index_hint,
-        )
-        self._last_capture = capture
-        return capture
+        return self._captures.take()
 
     def _build_slice(self) -> None:
         # A slice per turn of the loop, so that what came in since the last second is indexed without a pause.
@@ -541,7 +475,7 @@ class MessageStore:
         if self._poison is not None:
             return
         self._poison = error
-        self._refuse("disk failed", AppendResult(PutStatus.UNKNOWN_ERROR, reason=f"store failed: {error}"))
+        self.refuse("disk failed", PutStatus.UNKNOWN_ERROR, f"store failed: {error}")
         _logger.critical("store %s failed, the process must end", self._root, exc_info=error)
         flusher = self._flusher
         try:
@@ -555,10 +489,6 @@ class MessageStore:
         if self._on_progress is not None and self.positions.is_sync:
             self._on_progress()
 
-    def _refuse(self, cause: str, result: AppendResult) -> None:
-        self._refusals[cause] = result
-        self._appender.refusal = result
-
     def _lift(self, cause: str) -> None:
         if self._refusals.pop(cause, None) is not None and self._is_open:
             self._appender.refusal = next(iter(self._refusals.values()), None)
@@ -567,6 +497,4 @@ class MessageStore:
         if error is None:
             self._lift("index")
         else:
-            self._refuse(
-                "index", AppendResult(PutStatus.SERVICE_NOT_AVAILABLE, reason=f"the index cannot grow: {error}")
-            )
+            self.refuse("index", PutStatus.SERVICE_NOT_AVAILABLE, f"the index cannot grow: {error}")
