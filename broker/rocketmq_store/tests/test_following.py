@@ -258,6 +258,30 @@ def test_prepared_messages_stand_in_the_log_only(master: MessageStore, slave: Me
     assert entries(slave) == entries(master)
 
 
+@pytest.mark.parametrize("host", [b"\x7f\x00\x00\x01\x00\x00\x00\x01", bytes(16) + b"\x00\x00\x00\x01"])
+def test_records_of_both_host_forms_and_long_topics_are_followed(
+    master: MessageStore, slave: MessageStore, host: bytes
+) -> None:
+    for topic in ("t", "long" * 40):
+        result = master.append(NewMessage(topic, 0, b"body", b"TAGS\x01a\x02", born_host=host))
+        assert result.status is PutStatus.PUT_OK
+    slave.follower.append(0, log_bytes(master))
+    assert log_bytes(slave) == log_bytes(master)
+    for topic in ("t", "long" * 40):
+        assert entries(slave, topic) == entries(master, topic)
+
+
+def test_a_record_whose_topic_is_no_text_stands_in_the_log_only(master: MessageStore, slave: MessageStore) -> None:
+    put(master, 0, topic="ab")
+    data = log_bytes(master).replace(b"\x02ab", b"\x02\xff\xfe")
+    assert slave.follower.append(0, data) == len(data)
+    assert slave.topics() == set()
+    put(master, 1, topic="cd")
+    slave.follower.append(len(data), log_bytes(master, len(data)))
+    assert entries(slave, "cd") == entries(master, "cd")
+    assert slave.positions.dispatched == slave.positions.written
+
+
 def test_watchers_wake_for_followed_messages(master: MessageStore, slave: MessageStore) -> None:
     seen: list[int] = []
     slave.queue("t", 0).watcher = lambda queue, offset, *rest: seen.append(offset)
