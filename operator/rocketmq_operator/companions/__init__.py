@@ -1,0 +1,1 @@
+"""RocketMQTopic and RocketMQConsumerGroup: kept on every master of their cluster."""
