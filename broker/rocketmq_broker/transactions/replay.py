@@ -1,8 +1,8 @@
 """Which transactions are undecided after a start: the half topic less what the op topic says is done.
 
 Progress is kept as consumer offsets of CID_RMQ_SYS_TRANS, as with Apache, so both brokers go on with each other's directories.
-Two things that a kill can leave behind are put right here: a commit without its op (the index knows the committed message), and a
-half message stored again without the op of its older copy.
+What a kill can leave behind is put right here: a commit or a setting aside without its op (the index knows the message that was
+stored instead), and a half message stored again without the op of its older copy.
 """
 
 from __future__ import annotations
@@ -63,7 +63,10 @@ def replay(
             if older is not None and older.queue_offset in halves.undecided:
                 halves.remove(older)
                 operations.add(older.queue_offset)
-        if is_unclean and is_committed(store, message, physical_offset=message.physical_offset):
+        if is_unclean and (
+            is_committed(store, message, physical_offset=message.physical_offset)
+            or _is_given_up(store, message, first if first >= 0 else offset)
+        ):
             operations.add(offset)
             continue
         known[first if first >= 0 else offset] = known[unique_key] = half
@@ -99,6 +102,19 @@ def is_committed(store: MessageStore, message: StoredMessage, *, physical_offset
                 ):
                     return True
     return False
+
+
+def _is_given_up(store: MessageStore, message: StoredMessage, first_offset: int) -> bool:
+    """Whether the transaction was set aside after this copy was stored; one that was resumed since has a newer copy."""
+    unique_key = find_property(message.properties, PROPERTY_UNIQUE_KEY)
+    if unique_key is None:
+        return False
+    return any(
+        found.physical_offset > message.physical_offset
+        and number_property(found.properties, PROPERTY_FIRST_OFFSET) == first_offset
+        for record in store.query(names.TRANS_CHECK_MAX_TIME_TOPIC, unique_key, COMMIT_COPIES_MAX).records
+        for found in decode_messages(record)
+    )
 
 
 def _done(store: MessageStore, operations: Operations, start: int, end: int) -> set[int]:
