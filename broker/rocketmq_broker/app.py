@@ -53,6 +53,7 @@ CONFIG_DIRECTORY = "config"
 HTTP_PORT_OFFSET = HTTP_PORT - LISTEN_PORT
 UNREGISTER_TIMEOUT_MS = 3000
 TABLES_INTERVAL_MS = 1000
+STORE_TICK_MS = 1000
 # Of one connection. A consumer holds one pull per queue it was given, and its heartbeats must still be read.
 REQUESTS_IN_FLIGHT_MAX = 32_768
 # The VIP port serves everything but what waits for messages (Java's "fast remoting server").
@@ -125,6 +126,7 @@ class Broker:
                 on_topics=self.registration.notify_changed,
             ),
             self.client, self.clock, self.tasks,
+            on_master_lost=self.registration.notify_changed,
         )  # fmt: skip
         self.registration.on_master = self.replication.set_master
         self.transactions = Transactions(
@@ -336,6 +338,7 @@ class Broker:
         every(
             TABLES_INTERVAL_MS, forgiving(self._save_tables, "topics.json or subscriptionGroup.json"), "tables to disk"
         )
+        every(STORE_TICK_MS, self.store.tick, "time-outs of slow flushes")
         every(RECHECK_MS, self.pulling.held.recheck, "recheck of held pulls")
         every(EXPIRY_SCAN_MS, ClientExpiry(self.producers, self.consumers, self.locks).scan, "scan for silent clients")
         every(settings.clean_resource_interval, self.retention.round, "retention")

@@ -7,6 +7,7 @@ copies its tables. Both answer 906 and 908, by which brokers of a group tell eac
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 
 from rocketmq_broker.ha.inquiry import MasterInquiry
 from rocketmq_broker.ha.master import ReplicationMaster
@@ -30,7 +31,10 @@ logger = logging.getLogger(__name__)
 
 
 class Replication:
-    """See the module. ``promise`` is there from the beginning; everything else from `start` to `stop`."""
+    """See the module. ``promise`` is there from the beginning; everything else from `start` to `stop`.
+
+    ``on_master_lost`` is called at a slave whose master cannot be reached: name servers may know a new one.
+    """
 
     def __init__(
         self,
@@ -42,6 +46,8 @@ class Replication:
         client: RemotingClient,
         clock: Clock,
         tasks: TaskRegistry,
+        *,
+        on_master_lost: Callable[[], None],
     ) -> None:
         self._broker = broker
         self._settings = settings
@@ -51,6 +57,7 @@ class Replication:
         self._inquiry = MasterInquiry(client)
         self._clock = clock
         self._tasks = tasks
+        self._on_master_lost = on_master_lost
         self._master: ReplicationMaster | None = None
         self._slave: ReplicationSlave | None = None
         self.promise = SendPromise(store)
@@ -76,6 +83,7 @@ class Replication:
                 self._tasks,
                 self._inquiry.ask,
                 own_host=self._identity.ha_host,
+                on_lost=self._on_master_lost,
             )
             self._slave = slave
             slave.start()
@@ -123,13 +131,6 @@ class Replication:
         if self._master is not None:
             return self._master.status()
         return None if self._slave is None else self._slave.status()
-
-    def problems(self) -> list[str]:
-        """Why this broker does not keep what it should, in words; empty when all is well."""
-        if self._slave is not None:
-            problem = self._slave.status().problem
-            return [f"replication: {problem}"] if problem else []
-        return []
 
     # Requests.
 

@@ -44,7 +44,9 @@ AskMaster = Callable[[str], Awaitable[MasterLog]]
 
 
 class ReplicationSlave:
-    """Follows one master. ``own_host`` is this broker's address, by which two slaves on one machine are told apart."""
+    """Follows one master. ``own_host`` is this broker's address, by which two slaves on one machine are told apart;
+    ``on_lost`` is called while the master cannot be reached.
+    """
 
     def __init__(
         self,
@@ -55,6 +57,7 @@ class ReplicationSlave:
         ask_master: AskMaster,
         *,
         own_host: str = "",
+        on_lost: Callable[[], None] = lambda: None,
     ) -> None:
         self._settings = settings
         self._store = store
@@ -62,6 +65,7 @@ class ReplicationSlave:
         self._tasks = tasks
         self._ask_master = ask_master
         self._own_host = own_host
+        self._on_lost = on_lost
         self._ha_address = settings.ha_master_address
         self._is_ha_address_fixed = bool(settings.ha_master_address)
         self._master_address = ""
@@ -165,6 +169,9 @@ class ReplicationSlave:
                 self._say(f"master at {self._ha_address} cannot be reached: {error}")
             if self._changed.is_set():
                 continue
+            if self._pause_ms in (RECONNECT_MIN_MS, self._settings.ha_reconnect_interval):
+                # Once at once, then as often as the master is tried: each question is a whole registration.
+                self._on_lost()
             try:
                 async with asyncio.timeout(self._pause_ms / 1000):
                     await self._changed.wait()

@@ -251,6 +251,20 @@ async def test_a_slave_that_may_serve_reads_sends_consumers_back_to_the_master(g
     assert nothing.ext_fields()["nextBeginOffset"] == "5"
 
 
+async def test_a_slave_asks_the_name_servers_when_its_master_is_lost(group: Group, tmp_path: Path) -> None:
+    first, slave = await group.master(), await group.slave()
+    await first.send()
+    await followed(first, slave)
+    await group.kill_master()
+    # Another broker takes over with the same log, at another address; name servers are asked every ten seconds at best.
+    second = await group.master()
+    assert second.address != first.address
+    async with asyncio.timeout(8):
+        await until(lambda: slave.broker.replication.is_master_reachable)
+    await second.send()
+    await followed(second, slave)
+
+
 async def test_ha_status_of_both_sides(group: Group) -> None:
     master, slave = await group.master(), await group.slave()
     await master.send()
