@@ -8,11 +8,9 @@ rewrites the message and comes back. The order of checks and their codes are Apa
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
 from functools import partial
 from random import randrange
-from types import CoroutineType
-from typing import Any, Final
+from typing import Final
 
 import msgspec
 
@@ -24,6 +22,7 @@ from rocketmq_broker.identity import Identity
 from rocketmq_broker.put_answers import RESPONSE_CODES, refusal
 from rocketmq_broker.settings import BrokerRole, BrokerSettings
 from rocketmq_broker.statistics import BrokerStatistics, TopicCounters
+from rocketmq_broker.topic_creation import SendHeader, TopicCreation, settled
 from rocketmq_broker.topics import TopicLimitReached, TopicTable
 from rocketmq_broker.transactions.sending import HalfSender
 from rocketmq_broker.transactions.service import Transactions
@@ -59,13 +58,9 @@ from rocketmq_store.store import MessageStore
 logger = logging.getLogger(__name__)
 
 DLQ_QUEUE_NUMS: Final = 1
-WAITING_SENDS_MAX: Final = 65_536
 _ONEWAY_DONE: Final = b"{}"
 _UNIQUE_KEY: Final = PROPERTY_UNIQUE_KEY + "\x01"
 _SUCCESS: Final = int(ResponseCode.SUCCESS)
-
-SendHeader = SendMessageRequestHeader | SendMessageRequestHeaderV1
-SendHandler = Callable[[Connection, Command, Any], Outcome]
 
 
 class Target:
@@ -114,8 +109,7 @@ class SendProcessor:
         self._clock = clock
         self._delay_level_max = delay_level_max
         self._targets: dict[str, Target] = {}
-        # Topics under creation, each with the sends that wait for it.
-        self._creating: dict[str, list[tuple[SendHandler, Connection, Command, SendHeader]]] = {}
+        self._creation = TopicCreation(topics, statistics)
         self._unique_ids = UniqueIds()
         trace = "true" if settings.trace_on else "false"
         self._suffix = "".join(
@@ -148,7 +142,7 @@ class SendProcessor:
         if target is None:
             target = self._resolve(header)
             if target is None:
-                return self._create_then(self.send, connection, command, header)
+                return self._creation.create_then(self.send, connection, command, header)
         elif self._settings.start_accept_send_request_time_stamp:
             self._check_started()
         queue_id = wanted_queue_id = header.queue_id
@@ -260,7 +254,7 @@ class SendProcessor:
         if target is None:
             target = self._resolve(header)
             if target is None:
-                return self._create_then(self.send_batch, connection, command, header)
+                return self._creation.create_then(self.send_batch, connection, command, header)
         elif self._settings.start_accept_send_request_time_stamp:
             self._check_started()
         queue_id = header.queue_id
@@ -347,7 +341,7 @@ class SendProcessor:
             raise RemotingError(ResponseCode.INVALID_PARAMETER, problem)
         if topic in names.TOPICS_CLOSED_TO_CLIENTS:
             raise RemotingError(ResponseCode.NO_PERMISSION, f"Sending message to topic[{topic}] is forbidden.")
-        if config is None or topic in self._creating:
+        if config is None or self._creation.is_pending(topic):
             return None
         is_compacted = config.attributes.get(ATTRIBUTE_CLEANUP_POLICY) == "COMPACTION"
         # An ordered topic asks the permission each time, because it may change at run time.
@@ -356,63 +350,6 @@ class SendProcessor:
         if not config.order:
             self._targets[topic] = target
         return target
-
-    def _create_then(
-        self, handler: SendHandler, connection: Connection, command: Command, header: SendHeader
-    ) -> Outcome:
-        """Have the topic created as its template says, then send; what comes meanwhile waits and is sent in its order."""
-        waiting = self._creating.get(header.topic)
-        if waiting is None:
-            self._creating[header.topic] = []
-            return self._create_and_send(handler, connection, command, header)
-        if len(waiting) >= WAITING_SENDS_MAX:
-            raise RemotingError(
-                ResponseCode.SYSTEM_BUSY,
-                f"[OVERLOAD]system busy: {len(waiting)} sends wait for topic {header.topic} to be created",
-            )
-        waiting.append((handler, connection, command, header))
-        return None
-
-    async def _create_and_send(
-        self, handler: SendHandler, connection: Connection, command: Command, header: SendHeader
-    ) -> Response | None:
-        problem: RemotingError | None = None
-        try:
-            await self._create(header)
-        except RemotingError as error:
-            problem = error
-        waiting = self._creating.pop(header.topic)
-        # Not one await from here: a send that is read meanwhile must not overtake those that waited.
-        try:
-            if problem is not None:
-                raise problem
-            outcome = handler(connection, command, header)
-        finally:
-            for waiter in waiting:
-                _resume(*waiter, problem)
-        return await _settled(outcome)
-
-    async def _create(self, header: SendHeader) -> None:
-        topic = header.topic
-        if self._topics.get(topic) is not None:
-            return
-        if names.is_retry_topic(topic):
-            config: TopicConfig | None = TopicConfig(topic_name=topic, read_queue_nums=1, write_queue_nums=1)
-        else:
-            config = self._topics.inherited(
-                topic, header.default_topic, header.default_topic_queue_nums, unit_mode=header.unit_mode
-            )
-        if config is None:
-            raise _topic_missing(topic)
-        try:
-            await self._topics.update(config)
-        except TopicLimitReached as error:
-            raise RemotingError(ResponseCode.SYSTEM_ERROR, str(error)) from error
-        except OSError as error:
-            raise RemotingError(
-                ResponseCode.SYSTEM_ERROR, f"topic {topic} cannot be written to disk: {error}"
-            ) from error
-        self._statistics.auto_created_topic_count += 1
 
     def _send_special(self, command: Command, header: SendHeader, queue_id: int) -> Placement | str:
         """Rewrite what is not a plain send; the name of a topic instead when that must exist first. Raises RemotingError."""
@@ -491,40 +428,7 @@ class SendProcessor:
             await self._topics.ensure(topic, DLQ_QUEUE_NUMS)
         except (OSError, TopicLimitReached) as error:
             raise RemotingError(ResponseCode.SYSTEM_ERROR, f"topic {topic} cannot be created: {error}") from error
-        return await _settled(self.send(connection, command, header))
-
-
-async def _settled(outcome: Outcome) -> Response | None:
-    """The outcome of a send that was tried again, in the form that a coroutine may return."""
-    if isinstance(outcome, bytes):
-        return Response(0, outcome)
-    return outcome if outcome is None or isinstance(outcome, Response) else await outcome
-
-
-def _resume(
-    handler: SendHandler,
-    connection: Connection,
-    command: Command,
-    header: SendHeader,
-    problem: RemotingError | None,
-) -> None:
-    """Answer a send that waited for its topic."""
-    try:
-        if problem is not None:
-            raise problem
-        outcome = handler(connection, command, header)
-    except RemotingError as error:
-        outcome = Response(error.code, remark=error.remark)
-    if isinstance(outcome, bytes):
-        outcome = Response(0, outcome)
-    if isinstance(outcome, Response):
-        connection.respond(command, outcome)
-    elif isinstance(outcome, CoroutineType):
-        # The topic is gone again already.
-        outcome.close()
-        connection.respond(
-            command, Response(ResponseCode.SYSTEM_BUSY, remark="[OVERLOAD]system busy: topic was removed")
-        )
+        return await settled(self.send(connection, command, header))
 
 
 def _answer_durable(connection: Connection, command: Command, ext: bytes, status: PutStatus) -> None:
@@ -540,13 +444,6 @@ def _queue_illegal(target: Target, queue_id: int, connection: Connection) -> Rem
         ResponseCode.INVALID_PARAMETER,
         f"request queueId[{queue_id}] is illegal, topic[{target.name}] has {target.queue_max} queues, "
         f"producer: {connection.remote}",
-    )
-
-
-def _topic_missing(topic: str) -> RemotingError:
-    return RemotingError(
-        ResponseCode.TOPIC_NOT_EXIST,
-        f"topic[{topic}] not exist, apply first please! Create it (updateTopic), or allow autoCreateTopicEnable.",
     )
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from rocketmq_broker import topic_creation
 from rocketmq_broker.tests.harness import BORN_MS, messages_of, serving
 from rocketmq_common.batches import BatchEntry, encode_batch
 from rocketmq_common.message_ids import parse_offset_message_id
@@ -259,3 +260,21 @@ async def test_statistics_count_messages_bytes_and_sizes_of_a_topic(tmp_path: Pa
         assert (statistics.topics["T"].put_nums, statistics.topics["T"].put_size) == (2, 2010)
         assert (statistics.put_nums, statistics.put_size) == (2, 2010)
         assert statistics.message_size_counts[:2] == [1, 1]
+
+
+async def test_sends_that_wait_for_a_topic_that_cannot_be_created_all_learn_why(tmp_path: Path) -> None:
+    async with serving(tmp_path) as peer:
+        answers = await asyncio.gather(*(peer.send("missing", default_topic="no-template") for _ in range(5)))
+        assert {a.code for a in answers} == {ResponseCode.TOPIC_NOT_EXIST}
+        assert all("not exist, apply first please!" in (a.remark or "") for a in answers)
+        assert (await peer.send("missing")).code == ResponseCode.SUCCESS
+
+
+async def test_the_number_of_sends_that_wait_for_a_topic_is_bounded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(topic_creation, "WAITING_SENDS_MAX", 2)
+    async with serving(tmp_path) as peer:
+        codes = [a.code for a in await asyncio.gather(*(peer.send("fresh") for _ in range(5)))]
+        assert codes.count(ResponseCode.SYSTEM_BUSY) == 2
+        assert codes.count(ResponseCode.SUCCESS) == 3
