@@ -7,6 +7,7 @@ import asyncio
 import gc
 import logging
 import os
+import resource
 import signal
 import sys
 import threading
@@ -52,6 +53,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             logger.info("%s", note)
         for key in loaded.unknown:
             logger.warning("%s: unknown key %s is ignored", loaded.file or "configuration", key)
+        _raise_descriptor_limit()
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(_serve(loaded))
     except (SettingsError, StoreError, TableError, ListenError) as error:
@@ -111,6 +113,13 @@ def _die(error: BaseException) -> None:
     logger.critical("rocketmq broker: cannot go on: %s: %s", type(error).__name__, error, exc_info=error)
     sys.stderr.flush()
     os._exit(EXIT_FATAL)
+
+
+def _raise_descriptor_limit() -> None:
+    """Each mapped queue and each connection takes descriptors; what the system allows is meant to be used."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != hard:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 async def _serve(loaded: LoadedSettings) -> None:
