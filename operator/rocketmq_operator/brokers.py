@@ -8,6 +8,7 @@ from typing import Any
 from rocketmq_operator import config, labels, names, ports
 from rocketmq_operator.manifests import Manifest, config_map, disruption_budget, manifest
 from rocketmq_operator.model import RocketMQCluster, SpreadMode, StorageType
+from rocketmq_operator.network_policies import broker_policy
 from rocketmq_operator.pods import container, field, pod_template, spread_constraint
 from rocketmq_operator.services import headless_service, replica_service
 from rocketmq_operator.topology import Topology
@@ -24,6 +25,7 @@ def broker_group_manifests(cluster: RocketMQCluster, group: int, topology: Topol
     yield headless_service(cluster, name, ports.BROKER_PORTS, component=component, group=name)
     for index in range(cluster.spec.brokers.replicas_per_group):
         yield replica_service(cluster, name, index, ports.BROKER_SERVICE_PORTS, component=component, group=name)
+    yield from broker_policy(cluster, name)
     if cluster.spec.pod_disruption_budget.enabled:
         yield disruption_budget(cluster, name, component=component, group=name)
     yield _stateful_set(cluster, name, config.restart_hash(values), is_leaving=group in topology.leaving)

@@ -96,6 +96,13 @@ class PodDisruptionBudget(Value, frozen=True, kw_only=True):
     enabled: bool = True
 
 
+class NetworkPolicy(Value, frozen=True, kw_only=True):
+    """Whether network policies are rendered, and who counts as a client: peers of a NetworkPolicy; none means everybody."""
+
+    enabled: bool = True
+    clients: tuple[dict[str, Any], ...] = ()
+
+
 class NameServers(Value, frozen=True, kw_only=True):
     """The name servers of a cluster."""
 
@@ -160,6 +167,7 @@ class ClusterSpec(Value, frozen=True, kw_only=True):
     image_pull_policy: PullPolicy = PullPolicy.IF_NOT_PRESENT
     image_pull_secrets: tuple[PullSecret, ...] = ()
     pod_disruption_budget: PodDisruptionBudget = PodDisruptionBudget()
+    network_policy: NetworkPolicy = NetworkPolicy()
 
 
 class RocketMQCluster(msgspec.Struct, frozen=True, kw_only=True):

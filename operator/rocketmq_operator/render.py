@@ -14,7 +14,7 @@ from rocketmq_operator.namesrv import namesrv_manifests
 from rocketmq_operator.topology import Topology
 
 # What is referred to comes before what refers to it; brokers retry registration, so they do not wait for name servers.
-CREATION_ORDER = ("ConfigMap", "ServiceAccount", "Service", "PodDisruptionBudget", "StatefulSet")
+CREATION_ORDER = ("ConfigMap", "ServiceAccount", "Service", "NetworkPolicy", "PodDisruptionBudget", "StatefulSet")
 
 
 def render(cluster: RocketMQCluster, topology: Topology | None = None) -> list[Manifest]:

@@ -22,6 +22,7 @@ from rocketmq_operator.model import (
     Brokers,
     ClusterSpec,
     NameServers,
+    NetworkPolicy,
     Replication,
     RocketMQCluster,
     Storage,
@@ -207,3 +208,23 @@ def test_there_are_examples() -> None:
 def test_crd_defaults_render_without_any_field_of_the_users() -> None:
     assert "default" in cluster_schema()["properties"]["spec"]["properties"]["nameServers"]
     assert len(by_kind(render(small()), "StatefulSet")) == 2
+
+
+def test_replication_is_for_the_brokers_of_a_group_alone() -> None:
+    (policy,) = (p for p in by_kind(render(small()), "NetworkPolicy") if p["metadata"]["name"] == "demo-b0")
+    rules = {port["port"]: rule.get("from") for rule in policy["spec"]["ingress"] for port in rule["ports"]}
+    assert rules[10911] is None
+    assert rules[10912] == [{"podSelector": policy["spec"]["podSelector"]}]
+
+
+def test_named_clients_and_the_operator_are_the_only_clients() -> None:
+    cluster = small()
+    team = {"namespaceSelector": {"matchLabels": {"team": "orders"}}}
+    spec = msgspec.structs.replace(cluster.spec, network_policy=NetworkPolicy(clients=(team,)))
+    policies = by_kind(render(msgspec.structs.replace(cluster, spec=spec)), "NetworkPolicy")
+    for policy in policies:
+        peers = policy["spec"]["ingress"][0]["from"]
+        assert peers[0] == team
+        assert any(p.get("podSelector", {}).get("matchLabels", {}).get("app.kubernetes.io/name") for p in peers[1:])
+    off = msgspec.structs.replace(cluster.spec, network_policy=NetworkPolicy(enabled=False))
+    assert by_kind(render(msgspec.structs.replace(cluster, spec=off)), "NetworkPolicy") == []
