@@ -70,7 +70,6 @@ class ReplicationMaster:
         """Listen for slaves; port 0 lets the system choose. Raises OSError when the port is taken."""
         self._loop = asyncio.get_running_loop()
         self._server = await self._loop.create_server(lambda: SlaveLink(self), host, port)
-        self._store.on_progress = self.wake
         self._follow_mode()
         self._settle()
         self._on_tick()
@@ -167,6 +166,7 @@ class ReplicationMaster:
             self.refused_link_count += 1
             return None
         self._links.add(link)
+        self._listen_to_store()
         return self._make_handshake(host)
 
     def chunk(self, offset: int) -> memoryview | None:
@@ -202,6 +202,7 @@ class ReplicationMaster:
         if link not in self._links:
             return
         self._links.discard(link)
+        self._listen_to_store()
         if link.is_accepted:
             self._acknowledgements.forget(link.identity, link)
         if problem is not None:
@@ -221,6 +222,11 @@ class ReplicationMaster:
 
     def _apache_handshake(self, host: str) -> MasterHandshake:
         return ApacheHandshake(host, sync_from_last_file=self.settings.sync_from_last_file)
+
+    def _listen_to_store(self) -> None:
+        # Appends pay for the call only while there is somebody to push to, or a wait that only appends can end.
+        is_wanted = self._server is not None and (self._links or self.settings.enable_auto_in_sync_replicas)
+        self._store.on_progress = self.wake if is_wanted else None
 
     def _follow_mode(self) -> None:
         """Settings may change at run time; take up or lift the wait for slaves as they say now."""
@@ -265,6 +271,7 @@ class ReplicationMaster:
     def _on_tick(self) -> None:
         now = self._clock.monotonic()
         self._follow_mode()
+        self._listen_to_store()
         for link in list(self._links):
             link.tick(now)
         # A slave that fell behind too far may no longer count; with a lowered need that also lets sends go.

@@ -25,6 +25,7 @@ from rocketmq_remoting.codes import RequestCode
 from rocketmq_remoting.commands import Command, Response
 from rocketmq_remoting.connection import Connection, Route
 from rocketmq_remoting.headers.replication import ExchangeHaInfoHeader, ResetMasterFlushOffsetHeader
+from rocketmq_store.positions import UNBOUNDED
 from rocketmq_store.store import MessageStore
 
 logger = logging.getLogger(__name__)
@@ -111,6 +112,8 @@ class Replication:
         self.promise.follow(None)
         if self._master is not None:
             await self._master.stop()
+            # Nobody reads any more. Recovery will find the whole log; the close is clean only when all of it is dispatched.
+            self._store.confirm(UNBOUNDED)
         if self._slave is not None:
             await self._slave.stop()
 

@@ -188,6 +188,13 @@ async def test_a_synchronous_send_succeeds_with_its_slave_and_says_so_without(gr
     assert (await master.send(properties=properties)).code == ResponseCode.SUCCESS
 
 
+async def test_a_master_whose_slave_is_gone_still_stops_cleanly(group: Group, tmp_path: Path) -> None:
+    master = await group.master(brokerRole="SYNC_MASTER", inSyncReplicas=2, slaveTimeout=50)
+    assert (await master.send()).code == ResponseCode.FLUSH_SLAVE_TIMEOUT
+    await group.kill_master()
+    assert not (tmp_path / "master" / "store" / "abort").exists()
+
+
 async def test_sync_flush_and_sync_replication_together_keep_both_promises(group: Group) -> None:
     master = await group.master(brokerRole="SYNC_MASTER", inSyncReplicas=2, flushDiskType="SYNC_FLUSH")
     slave = await group.slave(flushDiskType="SYNC_FLUSH")
