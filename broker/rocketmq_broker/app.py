@@ -29,6 +29,7 @@ from rocketmq_broker.offsets import OffsetProcessor
 from rocketmq_broker.pull import PullProcessor
 from rocketmq_broker.query import QueryProcessor
 from rocketmq_broker.registration import Registration
+from rocketmq_broker.replies import ReplyProcessor
 from rocketmq_broker.send import SendProcessor
 from rocketmq_broker.send_back import SendBackProcessor
 from rocketmq_broker.services import EXPIRY_SCAN_MS, ClientExpiry, IndexBuilder, Retention, forgiving
@@ -184,6 +185,9 @@ class Broker:
             QueryProcessor(settings, self.store),
             ClientProcessor(settings, self.topics, self.groups, self.consumers, self.producers, self.locks),
             self.transactions,
+            ReplyProcessor(
+                settings, self.identity, self.store, self.topics, self.producers, self.statistics, self.clock
+            ),
             self.replication,
             self.observation,
         )  # fmt: skip

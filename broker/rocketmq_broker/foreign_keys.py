@@ -24,7 +24,7 @@ KEYS_WITHOUT_EFFECT: Final = frozenset(
     travelCqFileNumWhenGetMessage deleteCommitLogFilesInterval deleteConsumeQueueFilesInterval
     destroyMapedFileIntervalForcibly redeleteHangedFileInterval haSlaveFallbehindMax allAckInSyncStateSet timerPrecisionMs
     timerRollWindowSlot timerMaxDelaySec timerFlushIntervalMs messageIndexSafe enableScheduleAsyncDeliver
-    transactionOpBatchInterval enableBroadcastOffsetStore storeReplyMessageEnable metricsExporterType
+    transactionOpBatchInterval enableBroadcastOffsetStore metricsExporterType
     metricsPromExporterPort metricsPromExporterHost putConsumeQueueDataByFileChannel mappedFileSwapEnable
     dataReadAheadEnable autoMessageVersionOnTopicLen enableCalcFilterBitMap expectConsumerNumUseFilter
     maxErrorRateOfBloomFilter filterDataCleanTimeSpan bitMapLengthConsumeQueueExt

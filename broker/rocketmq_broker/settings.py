@@ -74,6 +74,7 @@ class BrokerSettings(msgspec.Struct, kw_only=True, rename="camel"):
     auto_create_subscription_group: bool = True
     start_accept_send_request_time_stamp: int = 0
     reject_transaction_message: bool = False
+    store_reply_message_enable: bool = True
     transaction_time_out: int = 6000
     transaction_check_max: int = 15
     transaction_check_interval: int = 30_000

@@ -15,6 +15,8 @@ class Producers:
         self.groups: dict[str, dict[Connection, Member]] = {}
         self._groups_of: dict[Connection, set[str]] = {}
         self._turn = 0
+        # Answers of `find`; each is checked before it is given again.
+        self._found: dict[str, Member] = {}
 
     def register(self, group: str, connection: Connection, client_id: str, language: str, version: int) -> None:
         """A heartbeat names this group; beyond `MEMBERS_MAX` members newcomers are not listed (sending needs no registration)."""
@@ -65,9 +67,16 @@ class Producers:
         return members[self._turn % len(members)] if members else None
 
     def find(self, client_id: str) -> Member | None:
-        """Some member with this client id."""
+        """Some connected member with this client id."""
+        member = self._found.get(client_id)
+        if member is not None and not member.connection.is_closed and member.client_id == client_id:
+            return member
+        self._found.pop(client_id, None)
         for members in self.groups.values():
             for member in members.values():
-                if member.client_id == client_id:
+                if member.client_id == client_id and not member.connection.is_closed:
+                    if len(self._found) >= MEMBERS_MAX:
+                        self._found.clear()
+                    self._found[client_id] = member
                     return member
         return None
