@@ -43,10 +43,12 @@ from rocketmq_client.lite_pull_consumer import LitePullConsumer
 from rocketmq_client.messages import ConsumeResult, Message, MessageView, SendReceipt, SendStatus
 from rocketmq_client.producer import Producer
 from rocketmq_client.push_consumer import Delivery, PushConsumer
+from rocketmq_client.requests import Requester, reply
 from rocketmq_client.routes import Route
 from rocketmq_client.selectors import QueueSelector, hash_selector
 from rocketmq_client.start_offsets import ConsumeFrom
 from rocketmq_client.subscriptions import Sql, Tags
+from rocketmq_client.transactions import TransactionProducer, TransactionReceipt, TransactionState
 from rocketmq_common.groups import SubscriptionGroupConfig
 from rocketmq_common.topics import TopicConfig
 from rocketmq_remoting.bodies import MessageQueue
@@ -94,6 +96,7 @@ __all__ = [
     "QueueStats",
     "RequestRefused",
     "RequestTimeout",
+    "Requester",
     "Route",
     "SendReceipt",
     "SendStatus",
@@ -103,6 +106,10 @@ __all__ = [
     "Tags",
     "TopicConfig",
     "TopicNotFound",
+    "TransactionProducer",
+    "TransactionReceipt",
+    "TransactionState",
     "Unreachable",
     "hash_selector",
+    "reply",
 ]

@@ -11,7 +11,6 @@ import logging
 import os
 import time
 from collections.abc import Mapping
-from typing import Protocol
 from weakref import WeakKeyDictionary
 
 import msgspec
@@ -26,7 +25,9 @@ from rocketmq_client.errors import (
     RequestTimeout,
     refusal,
 )
+from rocketmq_client.messages import MessageView
 from rocketmq_client.name_servers import NameServers
+from rocketmq_client.producer_callbacks import ProducerSide, producer_routes
 from rocketmq_client.routes import Route, Routes
 from rocketmq_common import names
 from rocketmq_common.message_ids import UniqueIds
@@ -47,15 +48,6 @@ REQUEST_TIMEOUT_MS = 3000
 INSTANCES_MAX = 1000  # per process and name server list
 
 
-class ProducerSide(Protocol):
-    """What the instance needs of a producer."""
-
-    @property
-    def group(self) -> str:
-        """Its producer group."""
-        ...
-
-
 class ClientInstance:
     """One client id at the brokers. Use `acquire`, not the constructor."""
 
@@ -64,7 +56,11 @@ class ClientInstance:
         self.unique_ids = UniqueIds()
         self.consumers: dict[str, ConsumerSide] = {}
         self.producers: dict[str, list[ProducerSide]] = {}
-        self.remoting = RemotingClient(Limits(), callback_routes(self.consumers))
+        # Correlation id → who waits for that reply.
+        self.requests: dict[str, asyncio.Future[MessageView]] = {}
+        self.remoting = RemotingClient(
+            Limits(), [*callback_routes(self.consumers), *producer_routes(self.producers, self.requests)]
+        )
         self.name_servers = NameServers(self.remoting, addresses)
         self.routes = Routes(self.name_servers)
         self.routes.on_change.append(self._route_changed)

@@ -113,6 +113,11 @@ class Producer:
         """The producer group."""
         return self._group
 
+    @property
+    def instance(self) -> ClientInstance:
+        """The client instance that it shares; raises ClientClosed before `start`."""
+        return self._active
+
     async def __aenter__(self) -> Self:
         await self.start()
         return self
@@ -163,13 +168,13 @@ class Producer:
         Raises InvalidArgument or MessageTooLarge before anything is sent, else TopicNotFound, BrokerUnavailable,
         RequestTimeout (then the message may be stored), RequestRefused.
         """
-        message = _message(
+        message = make_message(
             topic, body, tag=tag, keys=keys, properties=properties, delay_level=delay_level,
             deliver_at_ms=deliver_at_ms, sharding_key=sharding_key,
         )  # fmt: skip
         m.check_topic(message.topic)
         unique_id = self._active.unique_ids.create()
-        wire = _encode_properties(m.wire_properties(message, unique_id))
+        wire = encode_wire_properties(m.wire_properties(message, unique_id))
         packed, sys_flag = self._pack(message.body)
         return await self._deliver(
             message, wire, packed, sys_flag, unique_id, queue, selector, timeout_ms, is_batch=False
@@ -189,7 +194,7 @@ class Producer:
         for message in messages:
             unique_id = self._active.unique_ids.create()
             identifiers.append(unique_id)
-            wire = _encode_properties(m.wire_properties(message, unique_id))
+            wire = encode_wire_properties(m.wire_properties(message, unique_id))
             entries.append(BatchEntry(message.flag, message.body, wire.encode()))
         body = encode_batch(entries)
         self._check_size(len(body), f"a batch of {len(messages)} messages", "send smaller batches")
@@ -210,16 +215,16 @@ class Producer:
         selector: QueueSelector | None = None,
     ) -> str:
         """Hand one message to the connection and forget it: nobody says whether it arrived. Returns its unique id."""
-        message = _message(topic, body, tag=tag, keys=keys, properties=properties, sharding_key=sharding_key)
+        message = make_message(topic, body, tag=tag, keys=keys, properties=properties, sharding_key=sharding_key)
         m.check_topic(message.topic)
         instance = self._active
         unique_id = instance.unique_ids.create()
-        wire = _encode_properties(m.wire_properties(message, unique_id))
+        wire = encode_wire_properties(m.wire_properties(message, unique_id))
         packed, sys_flag = self._pack(message.body)
         route = await self._route(message.topic)
         chosen = self._choose(route, message, queue, selector, set())
         ext = self._ext(message, wire, sys_flag, chosen, is_batch=False)
-        await instance.tell_raw(_master(route, chosen), RequestCode.SEND_MESSAGE_V2, ext, packed)
+        await instance.tell_raw(master_of(route, chosen), RequestCode.SEND_MESSAGE_V2, ext, packed)
         return unique_id
 
     # -- inside ------------------------------------------------------------------------------------------------------
@@ -256,6 +261,8 @@ class Producer:
         deadline = loop.time() + (timeout_ms or self._send_timeout_ms) / 1000
         attempts = 1 if queue is not None or selector is not None or message.sharding_key else self._attempts
         code = RequestCode.SEND_BATCH_MESSAGE if is_batch else RequestCode.SEND_MESSAGE_V2
+        if message.properties and message.properties.get(props.PROPERTY_MESSAGE_TYPE) == "reply":
+            code = RequestCode.SEND_REPLY_MESSAGE_V2
         failed: set[str] = set()
         last_error: ClientError | None = None
         for attempt in range(attempts):
@@ -267,7 +274,7 @@ class Producer:
             started = loop.time()
             try:
                 answer = await self._active.call(
-                    _master(route, chosen),
+                    master_of(route, chosen),
                     code,
                     self._ext(message, wire, sys_flag, chosen, is_batch=is_batch),
                     body,
@@ -355,7 +362,7 @@ ISOLATED: Final = -1.0
 TOPICS_MAX: Final = 10_000  # topics whose turn is remembered
 
 
-def _message(
+def make_message(
     topic: str | Message,
     body: bytes | str,
     *,
@@ -366,6 +373,7 @@ def _message(
     deliver_at_ms: int = 0,
     sharding_key: str,
 ) -> Message:
+    """The message that the arguments of a send describe."""
     if isinstance(topic, Message):
         return topic
     return Message(
@@ -380,7 +388,8 @@ def _message(
     )
 
 
-def _encode_properties(properties: Mapping[str, str]) -> str:
+def encode_wire_properties(properties: Mapping[str, str]) -> str:
+    """The property string; raises InvalidArgument or MessageTooLarge."""
     try:
         wire = props.encode_properties(properties)
     except ValueError as error:
@@ -410,7 +419,8 @@ def _check_batch(messages: Sequence[Message]) -> Message:
     return first
 
 
-def _master(route: Route, queue: MessageQueue) -> str:
+def master_of(route: Route, queue: MessageQueue) -> str:
+    """The address of the queue's master; raises BrokerUnavailable when the route names none."""
     broker = route.brokers.get(queue.broker_name)
     address = broker.broker_addrs.get(MASTER_ID) if broker is not None else None
     if address is None:

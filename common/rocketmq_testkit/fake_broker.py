@@ -45,6 +45,7 @@ from rocketmq_remoting.headers.send import (
     SendMessageResponseHeader,
 )
 from rocketmq_remoting.server import RemotingServer
+from rocketmq_testkit.fake_transactions import FakeTransactions
 
 LOCK_LIFE_SECONDS = 60.0
 RECONSUME_TIMES_MAX = 16
@@ -75,6 +76,7 @@ class FakeBroker:
     name: str
     queues: int = 4
     retry_delay_ms: int = 20
+    cluster_name: str = "FakeCluster"
     topics: dict[str, TopicConfig] = field(default_factory=dict)
     groups: dict[str, SubscriptionGroupConfig] = field(default_factory=dict)
     log: dict[tuple[str, int], list[StoredMessage]] = field(default_factory=dict)
@@ -95,6 +97,7 @@ class FakeBroker:
         self._waiting: dict[tuple[str, int], list[tuple[Connection, Command, PullMessageRequestHeader]]] = defaultdict(
             list
         )
+        self.transactions = FakeTransactions(self)
         self.server: RemotingServer | None = None
         self.port = 0
 
@@ -109,7 +112,8 @@ class FakeBroker:
         """Listen; on the same port as before when started again."""
         from rocketmq_testkit.fake_admin import admin_routes
 
-        self.server = RemotingServer([*self._routes(), *admin_routes(self)], check=self._check)
+        rows = [*self._routes(), *self.transactions.routes(), *admin_routes(self)]
+        self.server = RemotingServer(rows, check=self._check)
         self.server.on_disconnect.append(self._disconnected)
         await self.server.start(host, self.port)
         self.port = self.server.port
@@ -203,7 +207,13 @@ class FakeBroker:
                 sys_flag=header.sys_flag, born_timestamp=header.born_timestamp, born_host=connection.peer_host,
                 reconsume_times=header.reconsume_times,
             )  # fmt: skip
-            if props.find_property(properties, props.PROPERTY_DELAY_LEVEL) and not names.is_dlq_topic(topic):
+            if props.find_property(properties, props.PROPERTY_CORRELATION_ID):
+                # Repliers find the reply topic by it; real brokers have that topic from the start.
+                self.create_topic(f"{self.cluster_name}_{names.REPLY_TOPIC_POSTFIX}", 1)
+                message.properties = props.append_property(properties, props.PROPERTY_CLUSTER, self.cluster_name)
+            if props.find_property(properties, props.PROPERTY_TRANSACTION_PREPARED) == "true":
+                self.transactions.put_half(message)
+            elif props.find_property(properties, props.PROPERTY_DELAY_LEVEL) and not names.is_dlq_topic(topic):
                 self.put_later(message)
             else:
                 self.put(message)
