@@ -1,7 +1,8 @@
-"""etcd, kube-apiserver and kube-controller-manager: where they are, and how they are built.
+"""etcd, kube-apiserver, kube-controller-manager and Helm: where they are, and how they are built.
 
-``python -m e2e.kubernetes.binaries`` builds the two of Kubernetes from their Go module, by name, into the cache outside git (some
-minutes, 3 GB of disk); etcd is Debian's etcd-server. Tests never build: they skip, saying what is missing and how to get it.
+``python -m e2e.kubernetes.binaries`` builds those of Kubernetes, and Helm, from their Go modules, by name, into the cache outside
+git (some minutes, 3 GB of disk); etcd is Debian's etcd-server. Tests never build: they skip, saying what is missing and how to
+get it.
 """
 
 from __future__ import annotations
@@ -16,23 +17,29 @@ from pathlib import Path
 from e2e.toolchain import ToolMissing, cache_directory
 
 VERSION = "v1.34.4"
-MODULE = Path(__file__).resolve().parent / "controlplane"
-PROGRAMS = ("kube-apiserver", "kube-controller-manager")
+HERE = Path(__file__).resolve().parent
+PROGRAMS = {
+    "kube-apiserver": ("controlplane", "k8s.io/kubernetes/cmd/kube-apiserver"),
+    "kube-controller-manager": ("controlplane", "k8s.io/kubernetes/cmd/kube-controller-manager"),
+    "helm": ("helm", "helm.sh/helm/v3/cmd/helm"),
+}
 BUILD_TIMEOUT_SECONDS = 3600
 HOW_TO_BUILD = "python -m e2e.kubernetes.binaries builds it (needs Go 1.25; some minutes)"
 
 
-def directory() -> Path:
-    """Where the programs of this version of the module lie."""
-    digest = hashlib.sha256((MODULE / "go.mod").read_bytes() + (MODULE / "go.sum").read_bytes()).hexdigest()[:16]
-    return cache_directory() / "kubernetes" / f"{VERSION}-{digest}"
+def directory(module: str) -> Path:
+    """Where the programs of this version of a module lie."""
+    root = HERE / module
+    digest = hashlib.sha256((root / "go.mod").read_bytes() + (root / "go.sum").read_bytes()).hexdigest()[:16]
+    return cache_directory() / "kubernetes" / f"{module}-{digest}"
 
 
 def program(name: str) -> str:
     """Path of a program; raises ToolMissing with the way to get it."""
-    built = directory() / name
-    if built.is_file():
-        return str(built)
+    if name in PROGRAMS:
+        built = directory(PROGRAMS[name][0]) / name
+        if built.is_file():
+            return str(built)
     found = shutil.which(name)
     if found is not None:
         return found
@@ -40,16 +47,11 @@ def program(name: str) -> str:
     raise ToolMissing(f"{name} is not here: {hint}")
 
 
-def build() -> Path:
+def build() -> list[Path]:
     """Build what is missing; raises ToolMissing when Go is, CalledProcessError when building fails."""
     go = shutil.which("go")
     if go is None:
         raise ToolMissing("go is not installed: get Go 1.25 or newer")
-    target = directory()
-    if all((target / name).is_file() for name in PROGRAMS):
-        return target
-    part = target.with_name(f"{target.name}.{os.getpid()}.part")
-    part.mkdir(parents=True)
     major, minor = VERSION.removeprefix("v").split(".")[:2]
     # Without these the API server calls itself v0.0.0.
     values = {
@@ -59,15 +61,21 @@ def build() -> Path:
         "k8s.io/client-go/pkg/version.gitVersion": VERSION,
     }
     flags = " ".join(["-s", "-w", *(f"-X {key}={value}" for key, value in values.items())])
-    packages = [f"k8s.io/kubernetes/cmd/{name}" for name in PROGRAMS]
-    command = [go, "build", "-ldflags", flags, "-o", f"{part}{os.sep}", *packages]
-    subprocess.run(command, cwd=MODULE, check=True, timeout=BUILD_TIMEOUT_SECONDS)
-    part.replace(target)
-    return target
+    built = []
+    for name, (module, package) in PROGRAMS.items():
+        target = directory(module) / name
+        if not target.is_file():
+            target.parent.mkdir(parents=True, exist_ok=True)
+            part = target.with_name(f"{name}.{os.getpid()}.part")
+            command = [go, "build", "-ldflags", flags, "-o", str(part), package]
+            subprocess.run(command, cwd=HERE / module, check=True, timeout=BUILD_TIMEOUT_SECONDS)
+            part.replace(target)
+        built.append(target)
+    return built
 
 
 if __name__ == "__main__":
     try:
-        print(build())
+        print("\n".join(map(str, build())))
     except ToolMissing as missing:
         sys.exit(str(missing))

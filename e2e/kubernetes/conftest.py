@@ -61,7 +61,10 @@ async def install_definitions(client: KubernetesApi) -> None:
 async def established(client: KubernetesApi) -> bool:
     items = await client.list(DEFINITIONS, None)
     ready = [
-        any(c["type"] == "Established" and c["status"] == "True" for c in (item.get("status", {}).get("conditions") or ()))
+        any(
+            c["type"] == "Established" and c["status"] == "True"
+            for c in (item.get("status", {}).get("conditions") or ())
+        )
         for item in items
     ]
     return len(ready) >= len(CRDS) and all(ready)

@@ -34,8 +34,8 @@ def manifest(
                 "kind": KIND,
                 "name": cluster.name,
                 "uid": cluster.uid,
+                # No blockOwnerDeletion: where it is enforced it needs a right over clusters that nothing else needs.
                 "controller": True,
-                "blockOwnerDeletion": True,
             }
         ]
     return {"apiVersion": api_version, "kind": kind, "metadata": metadata, **content}

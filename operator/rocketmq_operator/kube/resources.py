@@ -35,12 +35,12 @@ _OWNED = ("get", "list", "watch", "create", "patch", "delete")
 
 CONFIG_MAPS = Resource("", "v1", "ConfigMap", "configmaps", _OWNED)
 SERVICES = Resource("", "v1", "Service", "services", _OWNED)
-SERVICE_ACCOUNTS = Resource("", "v1", "ServiceAccount", "serviceaccounts", _OWNED)
+SERVICE_ACCOUNTS = Resource("", "v1", "ServiceAccount", "serviceaccounts", ("get", "list", "create", "patch", "delete"))
 STATEFUL_SETS = Resource("apps", "v1", "StatefulSet", "statefulsets", _OWNED)
 DISRUPTION_BUDGETS = Resource("policy", "v1", "PodDisruptionBudget", "poddisruptionbudgets", _OWNED)
 NETWORK_POLICIES = Resource("networking.k8s.io", "v1", "NetworkPolicy", "networkpolicies", _OWNED)
 
-PODS = Resource("", "v1", "Pod", "pods", ("get", "list", "watch"))
+PODS = Resource("", "v1", "Pod", "pods", ("list", "watch"))
 POD_EVICTIONS = Resource("", "v1", "Eviction", "pods/eviction", ("create",))
 CLAIMS = Resource("", "v1", "PersistentVolumeClaim", "persistentvolumeclaims", ("list", "patch"))
 LEASES = Resource("coordination.k8s.io", "v1", "Lease", "leases", ("get", "create", "update"))
@@ -50,6 +50,14 @@ CLUSTERS = Resource(GROUP, VERSION, "RocketMQCluster", "rocketmqclusters", ("get
 TOPICS = Resource(GROUP, VERSION, "RocketMQTopic", "rocketmqtopics", ("get", "list", "watch", "patch"))
 CONSUMER_GROUPS = Resource(
     GROUP, VERSION, "RocketMQConsumerGroup", "rocketmqconsumergroups", ("get", "list", "watch", "patch")
+)
+
+# Parts of objects that are written on their own.
+SUBRESOURCES = (
+    Resource(GROUP, VERSION, "RocketMQCluster", "rocketmqclusters/status", ("patch",)),
+    Resource(GROUP, VERSION, "RocketMQTopic", "rocketmqtopics/status", ("patch",)),
+    Resource(GROUP, VERSION, "RocketMQConsumerGroup", "rocketmqconsumergroups/status", ("patch",)),
+    POD_EVICTIONS,
 )
 
 # What is rendered for a cluster, by kind.
