@@ -48,6 +48,7 @@ from rocketmq_client.routes import Route
 from rocketmq_client.selectors import QueueSelector, hash_selector
 from rocketmq_client.start_offsets import ConsumeFrom
 from rocketmq_client.subscriptions import Sql, Tags
+from rocketmq_client.tracing import Tracer
 from rocketmq_client.transactions import TransactionProducer, TransactionReceipt, TransactionState
 from rocketmq_common.groups import SubscriptionGroupConfig
 from rocketmq_common.topics import TopicConfig
@@ -106,6 +107,7 @@ __all__ = [
     "Tags",
     "TopicConfig",
     "TopicNotFound",
+    "Tracer",
     "TransactionProducer",
     "TransactionReceipt",
     "TransactionState",

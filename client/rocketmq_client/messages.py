@@ -61,6 +61,8 @@ class SendReceipt:
     queue_offset: int
     transaction_id: str | None = None
     recall_handle: str | None = None
+    region_id: str | None = None
+    is_trace_on: bool = True
 
 
 class ConsumeResult(Enum):

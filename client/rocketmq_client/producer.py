@@ -30,9 +30,11 @@ from rocketmq_client.messages import Message, SendReceipt, SendStatus
 from rocketmq_client.name_servers import parse_addresses
 from rocketmq_client.routes import MASTER_ID, Route
 from rocketmq_client.selectors import QueueSelector, RoundRobin, by_hash
+from rocketmq_client.tracing import Tracer
 from rocketmq_common import names
 from rocketmq_common import properties as props
 from rocketmq_common.batches import BatchEntry, encode_batch
+from rocketmq_common.sysflags import TRANSACTION_MASK
 from rocketmq_remoting.bodies import MessageQueue
 from rocketmq_remoting.codes import RequestCode, ResponseCode
 from rocketmq_remoting.commands import Command
@@ -76,7 +78,7 @@ class Producer:
     ```
 
     ``name_servers``: ``host:port`` list, or None for $NAMESRV_ADDR. ``send_timeout_ms`` bounds one send with all its attempts.
-    Bodies over ``compress_over_bytes`` are compressed with ``compression`` (None: never).
+    Bodies over ``compress_over_bytes`` are compressed with ``compression`` (None: never). ``tracer`` is told of every attempt.
     """
 
     def __init__(
@@ -90,6 +92,7 @@ class Producer:
         compress_over_bytes: int = COMPRESS_OVER_BYTES,
         message_size_max: int = MESSAGE_SIZE_MAX,
         avoid_slow_brokers: bool = True,
+        tracer: Tracer | None = None,
     ) -> None:
         problem = names.group_name_problem(group)
         if problem is not None:
@@ -104,6 +107,7 @@ class Producer:
         self._compress_over_bytes = compress_over_bytes
         self._message_size_max = message_size_max
         self._faults = FaultLatencies() if avoid_slow_brokers else None
+        self._tracer = tracer
         self._round_robins: dict[str, RoundRobin] = {}
         self._instance: ClientInstance | None = None
         self._json_group = _json(group)
@@ -272,6 +276,7 @@ class Producer:
             if remaining_ms <= 0:
                 break
             started = loop.time()
+            receipt: SendReceipt | None = None
             try:
                 answer = await self._active.call(
                     master_of(route, chosen),
@@ -288,12 +293,19 @@ class Producer:
                 self._note(chosen, (loop.time() - started) * 1000)
                 status = _STATUSES.get(answer.code)
                 if status is not None:
-                    return _receipt(answer, status, unique_id, chosen)
+                    receipt = _receipt(answer, status, unique_id, chosen)
+                    return receipt
                 last_error = refusal(answer.code, answer.remark, f"send to {chosen.topic} at {chosen.broker_name}")
                 if answer.code not in RETRYABLE_CODES:
                     raise last_error
                 if answer.code in (ResponseCode.SYSTEM_ERROR, ResponseCode.SERVICE_NOT_AVAILABLE):
                     self._note(chosen, ISOLATED)
+            finally:
+                if self._tracer is not None:
+                    started_ms = time.time_ns() // 1_000_000 - int((loop.time() - started) * 1000)
+                    is_half = sys_flag & TRANSACTION_MASK != 0
+                    host = master_of(route, chosen)
+                    self._tracer.sent(self._group, message, unique_id, host, started_ms, receipt, is_half=is_half)
             failed.add(chosen.broker_name)
             logger.info("attempt %d to send to %s failed: %s", attempt + 1, chosen.topic, last_error)
             await self._refresh(message.topic, last_error)
@@ -443,4 +455,6 @@ def _receipt(answer: Command, status: SendStatus, unique_id: str, queue: Message
         queue_offset=header.queue_offset,
         transaction_id=header.transaction_id,
         recall_handle=header.recall_handle,
+        region_id=header.region_id,
+        is_trace_on=header.trace_on != "false",
     )

@@ -28,6 +28,7 @@ from rocketmq_client.pulling import PULL_COUNT
 from rocketmq_client.send_back import SendBack
 from rocketmq_client.start_offsets import ConsumeFrom
 from rocketmq_client.subscriptions import Filter
+from rocketmq_client.tracing import Tracer
 from rocketmq_remoting.bodies import MessageQueue
 
 logger = logging.getLogger(__name__)
@@ -117,6 +118,7 @@ class PushConsumer(GroupConsumer):
         queue_count_max: int = QUEUE_COUNT_MAX,
         queue_bytes_max: int = QUEUE_BYTES_MAX,
         offset_directory: Path | None = None,
+        tracer: Tracer | None = None,
     ) -> None:
         super().__init__(
             name_servers,
@@ -136,6 +138,7 @@ class PushConsumer(GroupConsumer):
         if concurrency < 1:
             raise InvalidArgument(f"concurrency is {concurrency}, it must be positive")
         self._listener = listener
+        self._tracer = tracer
         self._is_async = listener is not None and _is_async(listener)
         self._is_orderly = orderly
         self._concurrency = concurrency
@@ -400,6 +403,11 @@ class PushConsumer(GroupConsumer):
             self._idle.set()
 
     async def _listen(self, message: MessageView) -> ConsumeResult:
+        if self._tracer is not None:
+            return await self._tracer.consuming(self._group, message, self._judge)
+        return await self._judge(message)
+
+    async def _judge(self, message: MessageView) -> ConsumeResult:
         started = time.perf_counter()
         try:
             verdict = await self._call_listener(message)

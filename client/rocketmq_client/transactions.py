@@ -19,6 +19,7 @@ from rocketmq_client import messages as m
 from rocketmq_client.errors import ClientError, InvalidArgument
 from rocketmq_client.messages import Message, MessageView, SendReceipt, SendStatus
 from rocketmq_client.producer import Producer, encode_wire_properties, make_message, master_of
+from rocketmq_client.trace_records import MessageKind, Traced
 from rocketmq_common import properties as props
 from rocketmq_common import sysflags
 from rocketmq_common.message_ids import parse_offset_message_id
@@ -31,6 +32,7 @@ from rocketmq_remoting.headers.transactions import EndTransactionRequestHeader
 
 logger = logging.getLogger(__name__)
 
+_KIND: Final = MessageKind.TRANSACTION_COMMIT
 # Questions being answered at once; the broker repeats what is dropped (Java: checkRequestHoldMax).
 CHECKS_MAX: Final = 2000
 
@@ -41,6 +43,14 @@ class TransactionState(Enum):
     COMMIT = sysflags.TRANSACTION_COMMIT
     ROLLBACK = sysflags.TRANSACTION_ROLLBACK
     UNKNOWN = sysflags.TRANSACTION_NOT
+
+
+# LocalTransactionState, as trace records name it.
+_JAVA_NAMES: Final = {
+    TransactionState.COMMIT: "COMMIT_MESSAGE",
+    TransactionState.ROLLBACK: "ROLLBACK_MESSAGE",
+    TransactionState.UNKNOWN: "UNKNOW",
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -118,14 +128,16 @@ class TransactionProducer(Producer):
         )  # fmt: skip
         if receipt.status is not SendStatus.SEND_OK:
             logger.warning("half message %s is rolled back: %s", receipt.message_id, receipt.status.name)
-            await self._end(receipt, TransactionState.ROLLBACK, "")
+            await self._end(message, receipt, TransactionState.ROLLBACK, "")
             return TransactionReceipt(receipt=receipt, state=TransactionState.ROLLBACK)
         try:
             state = await _outcome(execute(message))
         except BaseException as error:
-            await self._end(receipt, TransactionState.UNKNOWN, f"executeLocalTransactionBranch exception: {error!r}")
+            await self._end(
+                message, receipt, TransactionState.UNKNOWN, f"executeLocalTransactionBranch exception: {error!r}"
+            )
             raise
-        await self._end(receipt, state, "")
+        await self._end(message, receipt, state, "")
         return TransactionReceipt(receipt=receipt, state=state)
 
     def take_check(
@@ -165,8 +177,13 @@ class TransactionProducer(Producer):
         if remark:
             logger.info("the broker is told that %s is unknown: %s", message.message_id, remark)
         connection.notify(RequestCode.END_TRANSACTION, header_fields(end))
+        if self._tracer is not None:
+            traced = Traced(message.topic, message.message_id, message.tag, message.keys, connection.remote, _KIND)
+            self._tracer.ended(
+                self.group, traced, header.transaction_id or message.message_id, _JAVA_NAMES[state], is_checked=True
+            )
 
-    async def _end(self, receipt: SendReceipt, state: TransactionState, remark: str) -> None:
+    async def _end(self, message: Message, receipt: SendReceipt, state: TransactionState, remark: str) -> None:
         """Tell the broker; when that fails it will ask."""
         header = EndTransactionRequestHeader(
             topic=receipt.queue.topic,
@@ -182,6 +199,15 @@ class TransactionProducer(Producer):
         try:
             route = await self._route(receipt.queue.topic)
             address = master_of(route, receipt.queue)
+            if self._tracer is not None:
+                traced = Traced(message.topic, receipt.message_id, message.tag, message.keys, address, _KIND)
+                self._tracer.ended(
+                    self.group,
+                    traced,
+                    receipt.transaction_id or receipt.message_id,
+                    _JAVA_NAMES[state],
+                    is_checked=False,
+                )
             await self._active.tell(address, RequestCode.END_TRANSACTION, header, broker_name=receipt.queue.broker_name)
         except ClientError as error:
             logger.warning(

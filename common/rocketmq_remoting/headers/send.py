@@ -54,6 +54,9 @@ class SendMessageResponseHeader(Header):
     transaction_id: str | None = None
     batch_uniq_id: str | None = None
     recall_handle: str | None = None
+    region_id: str | None = field(name="MSG_REGION", default=None)
+    # "false" asks clients not to trace the message.
+    trace_on: str | None = field(name="TRACE_ON", default=None)
 
 
 class ConsumerSendMsgBackRequestHeader(Header):
