@@ -30,30 +30,34 @@ class Replicated(Protocol):
 
 
 class SendPromise:
-    """``is_deferred`` tells the hot path whether there is anything to wait for at all."""
+    """``is_deferred`` tells the hot path whether there is anything to wait for at all.
+
+    ``when_kept(end_offset, callback)`` calls ``callback`` once, with PUT_OK when flush and replication mode are satisfied up to log
+    offset ``end_offset``, else with what was not (FLUSH_DISK_TIMEOUT, FLUSH_SLAVE_TIMEOUT): the message is stored all the same.
+    It is bound to whatever waits in the mode of now, so that a send pays for no layer in between.
+    """
 
     def __init__(self, store: MessageStore) -> None:
         self._store = store
         self._is_flush_awaited = store.settings.is_sync_flush
         self._replicated: Replicated | None = None
         self.is_deferred = self._is_flush_awaited
+        self.when_kept: Callable[[int, KeptCallback], None] = store.when_durable
 
     def follow(self, replicated: Replicated | None) -> None:
         """From now on sends wait for these replicas as well; ``None`` for nobody."""
-        self._replicated = replicated if replicated is not None and replicated.is_synchronous else None
+        if replicated is None or not replicated.is_synchronous:
+            self._replicated = None
+            self.when_kept = self._store.when_durable
+        else:
+            self._replicated = replicated
+            self.when_kept = self._when_both if self._is_flush_awaited else replicated.when_replicated
         self.is_deferred = self._is_flush_awaited or self._replicated is not None
 
-    def when_kept(self, end_offset: int, callback: KeptCallback) -> None:
-        """Call ``callback`` once, with PUT_OK when flush and replication mode are satisfied up to log offset ``end_offset``, else
-        with what was not (FLUSH_DISK_TIMEOUT, FLUSH_SLAVE_TIMEOUT): the message is stored then all the same.
-        """
-        if self._replicated is None:
-            self._store.when_durable(end_offset, callback)
-        elif self._is_flush_awaited:
-            self._store.flush()
-            self._replicated.when_replicated(end_offset, partial(self._blame, end_offset, callback))
-        else:
-            self._replicated.when_replicated(end_offset, callback)
+    def _when_both(self, end_offset: int, callback: KeptCallback) -> None:
+        assert self._replicated is not None
+        self._store.flush()
+        self._replicated.when_replicated(end_offset, partial(self._blame, end_offset, callback))
 
     def _blame(self, end_offset: int, callback: KeptCallback, status: PutStatus) -> None:
         if status is not PutStatus.PUT_OK and self._store.positions.flushed < end_offset:
