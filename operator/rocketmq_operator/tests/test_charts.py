@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from rocketmq_operator.kube.resources import BY_KIND, LEASES, SUBRESOURCES
-from rocketmq_operator.tests import chart_schemas
+from rocketmq_operator.tests import chart_schemas, reference_page
 
 OPERATOR = chart_schemas.CHARTS / "rocketmq-operator"
 
@@ -108,3 +108,7 @@ def test_the_last_stage_of_an_image_has_no_build_tools_and_no_root(folder: str) 
     assert all(stage.startswith("${BASE_IMAGE}") for stage in stages[1:])
     assert not re.search(r"\bpip\b|python3-dev|python3-venv|gcc|build-essential", stages[-1])
     assert re.search(r"^USER \d+:\d+$", stages[-1], re.MULTILINE)
+
+
+def test_the_reference_page_is_the_generated_one() -> None:
+    assert reference_page.PAGE.read_text(encoding="utf-8") == reference_page.page()
