@@ -25,6 +25,7 @@ public final class PeerDriver {
         groups.add(new ProducerCommands());
         groups.add(new ConsumerCommands());
         groups.add(new LitePullCommands());
+        groups.add(new TransactionCommands());
         for (String name : names) {
             groups.add((Commands) Class.forName(name).getDeclaredConstructor().newInstance());
         }
