@@ -12,12 +12,13 @@ from __future__ import annotations
 
 import struct
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from rocketmq_common.files import FileSystem, Mapping
 from rocketmq_common.hashing import java_hash_from
 from rocketmq_common.records import TOPIC_V1_SIZE_MAX
+from rocketmq_store.rows import pack_rows
 from rocketmq_store.segments import list_segments, segment_name
 
 UNIT = struct.Struct(">qiq")
@@ -28,6 +29,11 @@ ALLOCATION_STEP = 65_536
 DIRECTORY = "consumequeue"
 TOPIC_SIZE_MAX = 255
 _UNSAFE = frozenset("/\\\0")
+
+
+def encode_units(physical_offsets: Sequence[int], sizes: Sequence[int], tags_codes: Sequence[int]) -> bytes:
+    """Consecutive entries of a queue, back to back."""
+    return pack_rows("qiq", physical_offsets, sizes, tags_codes)
 
 
 # Called as watcher(queue, queue_offset, tags_code, store_timestamp_ms, physical_offset) on the writer thread when a message

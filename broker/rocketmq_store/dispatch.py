@@ -7,12 +7,13 @@ With ASYNC_FLUSH the append does this itself. With SYNC_FLUSH or a replication b
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from rocketmq_store.consume_queues import ConsumeQueue, QueueTable
 from rocketmq_store.index import BUILD_BATCH_COUNT, PENDING_COUNT_MAX, Index
 from rocketmq_store.positions import Positions
 from rocketmq_store.preparation import NO_ROOM_ERRNOS
+from rocketmq_store.property_columns import UniqueKeys
 
 # queue, queue offset (-1: not queued), physical offset, size, tags code, store timestamp ms, properties, transaction bits.
 PendingDispatch = tuple[ConsumeQueue, int, int, int, int, int, bytes, int]
@@ -92,6 +93,26 @@ class Dispatcher:
             kept = [note if not is_meant(note[0]) else (note[0], -1, *note[2:6], b"", note[7]) for note in self.pending]
             self.pending.clear()
             self.pending.extend(kept)
+
+    def index_at_once(
+        self, unique_keys: UniqueKeys, topic_hash: int, physical_offsets: Sequence[int], timestamp_ms: int
+    ) -> bool:
+        """Index a batch as it is appended; ``False`` when it must be noted: other keys, older notes, a full disk."""
+        index = self.index
+        if not self._index_enabled:
+            return True
+        if unique_keys.has_keys:
+            return False
+        # Entries are made in the order of the log. A few notes are worked off here, many by the index builder.
+        if len(index.pending) > BUILD_BATCH_COUNT or (index.pending and self.build_index()):
+            return False
+        try:
+            index.put_unique_keys(unique_keys, topic_hash, physical_offsets, timestamp_ms)
+        except OSError as error:
+            if error.errno not in NO_ROOM_ERRNOS:
+                self._fatal(error)
+            return False
+        return True
 
     def build_index(self, count_max: int = 0) -> int:
         """Work off index notes (0: a batch); return how many are left. Without index they are thrown away."""

@@ -1,18 +1,17 @@
 """The message index: finds messages by unique key and by the application's keys.
 
 Hashing a key costs as much as half an append, so the append only notes what must be indexed; `build_pending` does the work in
-batches behind it, and a query first finishes what is pending. Called by the dispatcher, the store's tick and queries, all on
+batches behind it, and a query first finishes what is pending. A batch of messages costs less indexed at once than noted
+(`put_unique_keys`). Called by the dispatcher, the store's tick and queries, all on
 the writer thread.
 """
 
 from __future__ import annotations
 
-import struct
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import islice
-from operator import mul
 from pathlib import Path
 
 from rocketmq_common.clock import Clock
@@ -20,58 +19,14 @@ from rocketmq_common.files import FileSystem
 from rocketmq_common.hashing import java_hash_from
 from rocketmq_store.checkpoint import IndexHint
 from rocketmq_store.index_files import IndexFile
-from rocketmq_store.tags import find_value
+from rocketmq_store.index_keys import IndexNote, index_entries, key_hash, unique_key_hashes
+from rocketmq_store.property_columns import UniqueKeys
 
 DIRECTORY = "index"
 NAME_DIGITS = 17
 # Messages noted but not indexed yet; the append that reaches this bound builds a part itself.
 PENDING_COUNT_MAX = 16_384
 BUILD_BATCH_COUNT = 128
-_PREFIX_CACHE_SIZE_MAX = 8192
-_SUFFIX_SIZE = 4
-_SUFFIX = struct.Struct("4B")
-_MASK = 0xFFFFFFFF
-# 31^n mod 2^32 for n = 127 … 0: the last len(key) of them weigh the characters of a key.
-_POWERS = [pow(31, n, 1 << 32) for n in range(127, -1, -1)]
-_POWERS_BY_SIZE = [pow(31, n, 1 << 32) for n in range(128)]
-_POWER_SUFFIX = 31**_SUFFIX_SIZE
-
-_prefix_hashes: dict[bytes, int] = {}
-
-
-def key_hash(topic_hash: int, key: bytes) -> int:
-    """Index hash of ``topic#key``: absolute value of Java's hash, 0 for the one that has none.
-
-    ``topic_hash`` is the hash of ``topic#``. Unique keys of one client and millisecond differ in their last four characters
-    only, so the hash of all but those is remembered.
-    """
-    size = len(key)
-    if size > 127 or not key.isascii():
-        value = java_hash_from(topic_hash, key.decode("utf-8", "replace"))
-    elif size > _SUFFIX_SIZE:
-        prefix = key[:-_SUFFIX_SIZE]
-        prefix_hash = _prefix_hashes.get(prefix)
-        if prefix_hash is None:
-            if len(_prefix_hashes) >= _PREFIX_CACHE_SIZE_MAX:
-                _prefix_hashes.clear()
-            prefix_hash = _prefix_hashes[prefix] = sum(map(mul, prefix, _POWERS[128 - len(prefix) :])) & _MASK
-        value = (
-            topic_hash * _POWERS_BY_SIZE[size]
-            + prefix_hash * 923521
-            + key[-4] * 29791
-            + key[-3] * 961
-            + key[-2] * 31
-            + key[-1]
-        ) & _MASK
-    else:
-        value = topic_hash
-        for character in key:
-            value = value * 31 + character
-        value &= _MASK
-    if value & 0x80000000:
-        value = 0x100000000 - value
-        return 0 if value == 0x80000000 else value
-    return value
 
 
 class Index:
@@ -84,8 +39,8 @@ class Index:
         self._entry_count_max = entry_count_max
         self._clock = clock
         self.files: list[IndexFile] = []
-        # (physical offset, store timestamp ms, hash of "topic#", properties) in log order.
-        self.pending: deque[tuple[int, int, int, bytes]] = deque()
+        # In log order.
+        self.pending: deque[IndexNote] = deque()
         self.indexed_count = 0
 
     def load(self) -> bool:
@@ -167,44 +122,23 @@ class Index:
         count = min(count_max, len(pending))
         if not count:
             return 0
-        entries: list[tuple[int, int, int]] = []
-        add = entries.append
-        known_prefixes, powers, suffix = _prefix_hashes, _POWERS_BY_SIZE, _SUFFIX.unpack_from
         # Looked at, not taken: should the disk be full, the next attempt starts with the same messages.
-        for physical_offset, store_timestamp_ms, topic_hash, properties in islice(pending, count):
-            start = properties.find(b"UNIQ_KEY\x01")
-            if start >= 0:
-                end = properties.find(b"\x02", start)
-                unique_key = properties[start + 9 : end] if end >= 0 else properties[start + 9 :]
-                if start and properties[start - 1] != 2:
-                    unique_key = find_value(properties, b"UNIQ_KEY\x01") or b""
-                # The usual case of `key_hash`, written out.
-                prefix_hash = known_prefixes.get(unique_key[:-4])
-                if prefix_hash is not None and 4 < len(unique_key) < 128:
-                    tail = suffix(unique_key, len(unique_key) - 4)
-                    value = (
-                        topic_hash * powers[len(unique_key)]
-                        + prefix_hash * 923521
-                        + tail[0] * 29791
-                        + tail[1] * 961
-                        + tail[2] * 31
-                        + tail[3]
-                    ) & 0xFFFFFFFF
-                    if value & 0x80000000:
-                        value = 0x100000000 - value if value != 0x80000000 else 0
-                    add((value, physical_offset, store_timestamp_ms))
-                elif unique_key:
-                    add((key_hash(topic_hash, unique_key), physical_offset, store_timestamp_ms))
-            if b"KEYS\x01" in properties:
-                keys = find_value(properties, b"KEYS\x01")
-                for key in keys.split(b" ") if keys is not None else ():
-                    if key:
-                        add((key_hash(topic_hash, key), physical_offset, store_timestamp_ms))
-        self._put_all(entries)
+        self._put_all(*index_entries(list(islice(pending, count))))
         for _ in range(count):
             pending.popleft()
         self.indexed_count += count
         return len(pending)
+
+    def put_unique_keys(
+        self, unique_keys: UniqueKeys, topic_hash: int, physical_offsets: Sequence[int], timestamp_ms: int
+    ) -> None:
+        """Index messages of one topic and time that have no other keys, without notes; none may be pending.
+
+        Raises OSError when the disk is full.
+        """
+        count = len(physical_offsets)
+        self._put_all(unique_key_hashes(unique_keys, [topic_hash] * count), physical_offsets, [timestamp_ms] * count)
+        self.indexed_count += count
 
     def offsets(self, topic: str, key: str, begin_ms: int, end_ms: int) -> Iterator[int]:
         """Commit log offsets that may carry the key (hashes collide: look at the record), newest file and entry first."""
@@ -222,12 +156,12 @@ class Index:
             file.close()
         self.files = []
 
-    def _put_all(self, entries: list[tuple[int, int, int]]) -> None:
+    def _put_all(self, hashes: Sequence[int], physical_offsets: Sequence[int], timestamps_ms: Sequence[int]) -> None:
         position = 0
-        while position < len(entries):
+        while position < len(hashes):
             file = self._writable_file()
-            stop = position + file.reserve(len(entries) - position)
-            file.put_all(entries[position:stop])
+            stop = position + file.reserve(len(hashes) - position)
+            file.put_columns(hashes[position:stop], physical_offsets[position:stop], timestamps_ms[position:stop])
             position = stop
 
     def _writable_file(self) -> IndexFile:

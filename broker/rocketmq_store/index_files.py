@@ -9,11 +9,13 @@ older entry of the same slot i32. Entry 0 is never used.
 from __future__ import annotations
 
 import struct
+import sys
 from array import array
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from rocketmq_common.files import FileSystem
+from rocketmq_store.rows import pack_rows
 
 HEADER = struct.Struct(">qqqqii")
 ENTRY = struct.Struct(">iqii")
@@ -22,6 +24,7 @@ ENTRY_SIZE = ENTRY.size
 # Blocks for entries are given in steps of this size.
 ALLOCATION_STEP = 1 << 20
 TIME_DIFF_MAX = 0x7FFFFFFF
+_IS_LITTLE = sys.byteorder == "little"
 
 
 class IndexFile:
@@ -35,6 +38,7 @@ class IndexFile:
         "_mapping",
         "_size",
         "_slot_count",
+        "_slots",
         "_used_slots",
         "_view",
         "begin_offset",
@@ -55,6 +59,8 @@ class IndexFile:
         # Slots are hit at random, so they get their blocks at once; entries as they come.
         self._mapping = files.map_file(path, self._size, create=create, allocated=self._entries_start)
         self._view = self._mapping.buffer
+        # In the byte order of the machine: values are swapped many at a time.
+        self._slots = self._view[HEADER.size : self._entries_start].cast("I")
         header: tuple[int, int, int, int, int, int] = HEADER.unpack_from(self._view, 0)
         self._begin_ms, self.end_ms, self.begin_offset, self.end_offset, self._used_slots, count = header
         self.count = max(count, 1)
@@ -104,35 +110,50 @@ class IndexFile:
         )
         return count
 
-    def put_all(self, entries: list[tuple[int, int, int]]) -> None:
-        """Add (key hash, commit log offset, store time ms) entries, reserved before, and bring the header up to date."""
-        if not entries:
+    def put_columns(self, hashes: Sequence[int], physical_offsets: Sequence[int], timestamps_ms: Sequence[int]) -> None:
+        """Add entries, reserved before, and bring the header up to date; the columns have one item per entry."""
+        if not hashes:
             return
-        view = self._view
-        slot_count = self._slot_count
-        entries_start = self._entries_start
-        used_slots = self._used_slots
+        if self.count <= 1:
+            self.begin_offset, self._begin_ms = physical_offsets[0], timestamps_ms[0]
         number = self.count
-        if number <= 1:
-            _, self.begin_offset, self._begin_ms = entries[0]
-        begin_ms = self._begin_ms
-        get_slot, put_slot, put_entry = SLOT.unpack_from, SLOT.pack_into, ENTRY.pack_into
-        for key_hash, physical_offset, store_timestamp_ms in entries:
-            slot_position = 40 + key_hash % slot_count * 4
-            previous = get_slot(view, slot_position)[0]
-            if not 0 < previous < number:
-                previous = 0
-                used_slots += 1
-            seconds = (store_timestamp_ms - begin_ms) // 1000 if begin_ms > 0 else 0
-            if not 0 <= seconds <= TIME_DIFF_MAX:
-                seconds = 0 if seconds < 0 else TIME_DIFF_MAX
-            put_entry(view, entries_start + number * 20, key_hash, physical_offset, seconds, previous)
-            put_slot(view, slot_position, number)
-            number += 1
-        self._used_slots = used_slots
-        self.count = number
-        _, self.end_offset, self.end_ms = entries[-1]
+        slot_count = self._slot_count
+        slots = [key_hash % slot_count for key_hash in hashes]
+        previous = self._newest_of(slots)
+        if len(set(slots)) == len(slots) and max(previous) < number:
+            self._used_slots += previous.count(0)
+        else:
+            self._used_slots += _chain(slots, previous, number)
+        start = self._entries_start + number * ENTRY_SIZE
+        entries = pack_rows("iqii", hashes, physical_offsets, self._seconds(timestamps_ms), previous)
+        self._view[start : start + len(entries)] = entries
+        numbers = array("I", range(number, number + len(slots)))
+        if _IS_LITTLE:
+            numbers.byteswap()
+        table = self._slots
+        # In order: of entries that share a slot, the youngest stays in it.
+        for slot, newest in zip(slots, numbers, strict=True):
+            table[slot] = newest
+        self.count = number + len(slots)
+        self.end_offset, self.end_ms = physical_offsets[-1], timestamps_ms[-1]
         self.write_header()
+
+    def _newest_of(self, slots: list[int]) -> list[int]:
+        table = self._slots
+        newest = array("I", [table[slot] for slot in slots])
+        if _IS_LITTLE:
+            newest.byteswap()
+        return newest.tolist()
+
+    def _seconds(self, timestamps_ms: Sequence[int]) -> list[int]:
+        """Seconds since the begin of the file, as entries have them."""
+        begin_ms = self._begin_ms
+        if begin_ms <= 0:
+            return [0] * len(timestamps_ms)
+        first, last = ((ms - begin_ms) // 1000 for ms in (min(timestamps_ms), max(timestamps_ms)))
+        if first == last and 0 <= first <= TIME_DIFF_MAX:
+            return [first] * len(timestamps_ms)
+        return [min(max((ms - begin_ms) // 1000, 0), TIME_DIFF_MAX) for ms in timestamps_ms]
 
     def write_header(self) -> None:
         """Put the header in agreement with the entries."""
@@ -206,5 +227,24 @@ class IndexFile:
 
     def close(self) -> None:
         """Unmap."""
+        self._slots.release()
         self._view = memoryview(b"")
         self._mapping.close()
+
+
+def _chain(slots: list[int], newest: list[int], number: int) -> int:
+    """Make ``newest`` what each new entry, numbered from ``number`` on, points to; return how many slots were empty.
+
+    ``newest`` holds what the slots name; what is not below ``number`` (left there by a crash) counts as empty. Entries of one
+    slot point to each other.
+    """
+    newest_in: dict[int, int] = {}
+    empty_count = 0
+    for index, slot in enumerate(slots):
+        previous = newest_in.get(slot, newest[index])
+        if not 0 < previous < number + index:
+            previous = 0
+            empty_count += 1
+        newest[index] = previous
+        newest_in[slot] = number + index
+    return empty_count

@@ -12,8 +12,9 @@ from rocketmq_common.clock import ManualClock
 from rocketmq_common.files import RealFiles
 from rocketmq_common.hashing import java_hash, java_hash_from
 from rocketmq_store.consume_queues import ConsumeQueue, MappedSegments
-from rocketmq_store.index import Index, key_hash
+from rocketmq_store.index import Index
 from rocketmq_store.index_files import ENTRY, IndexFile
+from rocketmq_store.index_keys import key_hash
 from rocketmq_store.settings import StoreSettings
 from rocketmq_store.tags import deliver_time_code, entry_code, find_value
 from rocketmq_store.tests.harness import Harness, properties
@@ -227,7 +228,7 @@ def test_index_goes_back_to_a_durable_state_whatever_was_lost_since(tmp_path, lo
 def test_chain_that_runs_in_a_circle_ends(tmp_path):
     file = IndexFile(RealFiles(), tmp_path / "20250101000000000", 3, 10, create=True)
     assert file.reserve(2) == 2
-    file.put_all([(3, 100, 5), (6, 200, 5)])
+    file.put_columns([3, 6], [100, 200], [5, 5])
     ENTRY.pack_into(file._view, 40 + 12 + 20, 3, 100, 0, 2)
     assert list(file.offsets(6, 0, 1 << 40)) == [200]
     file.close()
