@@ -185,7 +185,15 @@ def test_a_transaction_that_was_open_when_the_broker_ended_is_asked_about_by_the
         java.call("transaction.answer", name=producer, state=COMMIT)
 
         consumer = consume(java, cluster, unique, clients, topic)
-        received = java.receive(consumer, 2, timeout_seconds=90)
-        assert bodies(received) == ["before", "open"]
+
+        def came() -> list[dict[str, Any]] | None:
+            received: list[dict[str, Any]] = java.call("consumer.received", name=consumer)
+            return received if {message["body"] for message in received} >= {"before", "open"} else None
+
+        received = wait_until(came, "both transactions", 90.0, poll_seconds=0.1)
+        assert {message["body"] for message in received} == {"before", "open"}
+        if peer_kind is Kind.OURS:
+            # Apache's broker, seen with 4.9 clients, asks about ended transactions again after a restart and commits twice.
+            assert len(received) == 2
         java.call("transaction.stop", name=producer)
         java.call("consumer.stop", name=consumer)

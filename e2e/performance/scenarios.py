@@ -12,6 +12,7 @@ from e2e.performance.consuming import drain, paced
 from e2e.performance.contenders import Contender
 from e2e.performance.generator import Load, LoadFailed, closed_loop, quantile
 from e2e.performance.observation import CpuMeter
+from e2e.performance.transactions import transact
 from e2e.processes import wait_until
 
 Figures = Mapping[str, float]
@@ -235,6 +236,29 @@ def large_backlog(contender: Contender, extent: Extent, number: int) -> Figures:
     }
 
 
+def transactions(contender: Contender, extent: Extent, number: int) -> Figures:
+    """Half messages of 128 bytes, 32 in flight, each committed; every one must be in the topic once."""
+    topic = "BenchTransactions"
+    contender.create_topic(topic)
+    before = contender.stored(topic)
+    meter = CpuMeter(contender.pid)
+    out = transact(
+        contender.address, topic, 128, 32, extent.seconds, run=number + 1, ramp_seconds=RAMP_SECONDS,
+        on_measure=meter.start, on_end=meter.stop,
+    )  # fmt: skip
+    wait_until(lambda: contender.stored(topic) - before >= out.total, "all transactions are committed", 30)
+    if contender.stored(topic) - before != out.total:
+        raise LoadFailed(f"{contender.stored(topic) - before} messages of {out.total} transactions")
+    return {
+        "msg_per_second": out.transactions / out.seconds,
+        "cpu_us_per_msg": meter.us_per_message(out.transactions),
+        "broker_cores": meter.seconds / meter.wall_seconds,
+        "p50_ms": quantile(out.latencies, 0.5) * 1000,
+        "p99_ms": quantile(out.latencies, 0.99) * 1000,
+        "max_ms": quantile(out.latencies, 1.0) * 1000,
+    }
+
+
 SCENARIOS = (
     Scenario("idle", "idle for a while after the start", idle),
     Scenario("send-128", "single sends, 128 B, 64 in flight", sends(128, 64)),
@@ -244,6 +268,7 @@ SCENARIOS = (
     Scenario("drain", "draining a backlog, 32 a pull, 4 in flight", backlog_drain),
     Scenario("poll", "produce to consume by long poll, 500/s", long_poll),
     Scenario("delay", "lateness of delay level 1, 200/s", delay),
+    Scenario("transactions", "half message and commit, 128 B, 32 in flight", transactions),
     Scenario("backlog", "sends with a large backlog, 64 in flight", large_backlog),
     Scenario("restart", "start after kill -9", restart),
     Scenario("sync-1", "SYNC_FLUSH, 128 B, one in flight", sends(128, 1), "SYNC_FLUSH"),
