@@ -9,12 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from e2e.kubernetes.conftest import apply_cluster, eventually, status_of
 from e2e.kubernetes.control_plane import ControlPlane
 from e2e.kubernetes.kubelet import SimulatedKubelet
 from e2e.kubernetes.operators import OperatorProcess
 from rocketmq_operator import labels
+from rocketmq_operator.crd import API_VERSION
 from rocketmq_operator.kube.api import ApiError
 from rocketmq_operator.kube.client import KubernetesApi
 from rocketmq_operator.kube.resources import (
@@ -245,3 +247,53 @@ async def test_storage_never_shrinks(api: KubernetesApi, namespace: str) -> None
     await apply_cluster(api, namespace, brokers=BROKERS)
     with pytest.raises(ApiError, match="size may grow but never shrink"):
         await apply_cluster(api, namespace, brokers={"storage": {"size": "5Gi"}})
+
+
+EXAMPLES = {
+    path.stem: path.read_text(encoding="utf-8")
+    for path in sorted((Path(__file__).parents[2] / "examples").rglob("*.yaml"))
+}
+
+
+@pytest.mark.parametrize("example", EXAMPLES)
+async def test_every_example_is_accepted(api: KubernetesApi, namespace: str, example: str) -> None:
+    for document in yaml.safe_load_all(EXAMPLES[example]):
+        document["metadata"]["namespace"] = namespace
+        applied = await api.apply(document, manager="kubectl")
+        assert applied["spec"].items() >= {k: v for k, v in document["spec"].items() if not isinstance(v, dict)}.items()
+
+
+@pytest.mark.parametrize(
+    ("kind", "spec", "message"),
+    [
+        ("RocketMQTopic", {"writeQueues": 9, "readQueues": 8}, "readQueues must not be below writeQueues"),
+        ("RocketMQTopic", {"topicName": "a b"}, "spec.topicName in body should match"),
+        ("RocketMQTopic", {"perm": "rw"}, 'supported values: "ReadWrite"'),
+        ("RocketMQConsumerGroup", {"retryMaxTimes": 2000}, "should be less than or equal to 1000"),
+        ("RocketMQConsumerGroup", {"groupname": "x"}, ".spec.groupname: field not declared in schema"),
+    ],
+)
+async def test_an_impossible_companion_is_refused(
+    api: KubernetesApi, namespace: str, kind: str, spec: dict[str, Any], message: str
+) -> None:
+    document = {
+        "apiVersion": API_VERSION,
+        "kind": kind,
+        "metadata": {"name": "a", "namespace": namespace},
+        "spec": {"clusterRef": {"name": "orders"}, **spec},
+    }
+    with pytest.raises(ApiError) as refused:
+        await api.apply(document, manager="kubectl")
+    assert message in str(refused.value)
+
+
+async def test_a_topics_name_and_cluster_never_change(api: KubernetesApi, namespace: str) -> None:
+    def document(**spec: Any) -> dict[str, Any]:
+        metadata = {"name": "a", "namespace": namespace}
+        return {"apiVersion": API_VERSION, "kind": "RocketMQTopic", "metadata": metadata, "spec": spec}
+
+    await api.apply(document(clusterRef={"name": "orders"}, topicName="Pay"), manager="kubectl")
+    with pytest.raises(ApiError, match="topicName is immutable"):
+        await api.apply(document(clusterRef={"name": "orders"}, topicName="Other"), manager="kubectl")
+    with pytest.raises(ApiError, match="clusterRef is immutable"):
+        await api.apply(document(clusterRef={"name": "other"}, topicName="Pay"), manager="kubectl")
