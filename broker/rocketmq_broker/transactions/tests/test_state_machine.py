@@ -7,6 +7,7 @@ offsets back as they were last written.
 from __future__ import annotations
 
 import asyncio
+import os
 import shutil
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
@@ -285,7 +286,9 @@ class TransactionsMachine(RuleBasedStateMachine):
         shutil.rmtree(self.root)
 
 
+# 10 000 steps in CI take half a minute.
+EXAMPLES, STEPS = (200, 50) if os.environ.get("CI") else (25, 30)
 TransactionsMachine.TestCase.settings = settings(
-    max_examples=25, stateful_step_count=30, deadline=None, suppress_health_check=list(HealthCheck)
+    max_examples=EXAMPLES, stateful_step_count=STEPS, deadline=None, suppress_health_check=list(HealthCheck)
 )
 TestTransactions = TransactionsMachine.TestCase
