@@ -147,12 +147,12 @@ class IndexFile:
 
     def _seconds(self, timestamps_ms: Sequence[int]) -> list[int]:
         """Seconds since the begin of the file, as entries have them."""
-        begin_ms = self._begin_ms
+        begin_ms, first_ms = self._begin_ms, timestamps_ms[0]
+        count = len(timestamps_ms)
         if begin_ms <= 0:
-            return [0] * len(timestamps_ms)
-        first, last = ((ms - begin_ms) // 1000 for ms in (min(timestamps_ms), max(timestamps_ms)))
-        if first == last and 0 <= first <= TIME_DIFF_MAX:
-            return [first] * len(timestamps_ms)
+            return [0] * count
+        if timestamps_ms.count(first_ms) == count:
+            return [min(max((first_ms - begin_ms) // 1000, 0), TIME_DIFF_MAX)] * count
         return [min(max((ms - begin_ms) // 1000, 0), TIME_DIFF_MAX) for ms in timestamps_ms]
 
     def write_header(self) -> None:
