@@ -34,7 +34,7 @@ from rocketmq_broker.transactions.replay import is_committed
 from rocketmq_common import names, sysflags
 from rocketmq_common.clock import Clock
 from rocketmq_common.message_ids import parse_offset_message_id
-from rocketmq_common.properties import PROPERTY_PRODUCER_GROUP, find_property
+from rocketmq_common.properties import PROPERTY_DELAY_LEVEL, PROPERTY_PRODUCER_GROUP, find_property
 from rocketmq_common.records import StoredMessage
 from rocketmq_remoting.codes import RequestCode, ResponseCode
 from rocketmq_remoting.commands import Command, Response
@@ -167,7 +167,7 @@ class EndTransactionProcessor:
             raise RemotingError(ResponseCode.SYSTEM_ERROR, "the half message names no topic to go to")
         placement = Placement(*place, committed_properties(message.properties))
         try:
-            level = delay_level(placement.properties)
+            level = delay_level(placement.properties) if PROPERTY_DELAY_LEVEL in placement.properties else 0
         except ValueError as error:
             raise RemotingError(ResponseCode.MESSAGE_ILLEGAL, str(error)) from error
         if level > 0:

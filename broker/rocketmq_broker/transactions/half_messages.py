@@ -122,7 +122,9 @@ def half_properties(text: str, topic: str, queue_id: int, producer_group: str) -
 
     A client's own REAL_* would send the committed message elsewhere, and its own check count would end the checks: they are cut.
     """
-    text = _without(text, _OF_PLACE | _OF_CHECKS)
+    # Asked as substrings first: nearly no client sends any of them, and the exact way takes ten times as long.
+    if "REAL_" in text or "TRANSACTION_CHECK" in text or "TRAN_PREPARED" in text or PROPERTY_TRANSACTION_ID in text:
+        text = _without(text, _OF_PLACE | _OF_CHECKS)
     if find_property(text, PROPERTY_PRODUCER_GROUP) is None:
         text += f"{PROPERTY_PRODUCER_GROUP}\x01{producer_group}\x02"
     unique_key = find_property(text, PROPERTY_UNIQUE_KEY) or ""
@@ -159,6 +161,8 @@ def real_place(message: StoredMessage) -> tuple[str, int] | None:
 
 def immunity_ms(text: str) -> int:
     """CHECK_IMMUNITY_TIME_IN_SECONDS in ms; -1 without one or when it is no number."""
+    if PROPERTY_CHECK_IMMUNITY_S not in text:
+        return -1
     value = find_property(text, PROPERTY_CHECK_IMMUNITY_S)
     return int(value) * 1000 if value is not None and value.isdecimal() else -1
 

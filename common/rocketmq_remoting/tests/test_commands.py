@@ -125,7 +125,9 @@ def test_odd_envelopes_are_tolerated() -> None:
         assert (command.code, command.opaque, command.ext_fields()) == (10, 7, {})
 
 
-@pytest.mark.parametrize("header", [b"", b"[]", b"{code:1}", b"nonsense", b'{"code":"x"}', b"\xff\xff", b'{"code":1e400}'])
+@pytest.mark.parametrize(
+    "header", [b"", b"[]", b"{code:1}", b"nonsense", b'{"code":"x"}', b"\xff\xff", b'{"code":1e400}']
+)
 def test_headers_that_are_no_command_break_the_connection_not_the_process(header: bytes) -> None:
     with pytest.raises(FrameError):
         decode_command(Frame(0, header, b""))

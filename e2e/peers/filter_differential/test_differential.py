@@ -60,4 +60,6 @@ def test_the_table_of_verdicts_in_the_unit_tests_holds_in_apaches_classes() -> N
         answers = ask_apache([Question(text, [PROPERTIES]) for text, _ in VERDICTS])
     letters = {True: "T", False: "F", None: "N"}
     expected = {text: letters.get(verdict, "E") for text, verdict in VERDICTS}  # type: ignore[call-overload]
-    assert {text: answer.get("verdicts", REFUSED) for (text, _), answer in zip(VERDICTS, answers, strict=True)} == expected
+    assert {
+        text: answer.get("verdicts", REFUSED) for (text, _), answer in zip(VERDICTS, answers, strict=True)
+    } == expected

@@ -22,6 +22,7 @@ from rocketmq_operator.reconcile.conditions import condition, timed
 logger = logging.getLogger(__name__)
 
 RETRY_SECONDS = 5.0
+NO_CLUSTER_SECONDS = 15.0
 FINALIZER = f"{GROUP}/delete-at-brokers"
 
 
@@ -51,7 +52,7 @@ class CompanionReconciler:
             return None
         if targets.gone or targets.is_paused:
             await self._write(document, [], ("NoCluster", targets.gone or "the cluster is paused"), {})
-            return None
+            return NO_CLUSTER_SECONDS
         await self._hold(document)
         return await self._keep(document, targets)
 

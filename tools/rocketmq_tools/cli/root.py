@@ -39,7 +39,9 @@ COMMANDS: dict[str, Row] = {
     "ps": Row("rocketmq_tools.cli.ps:command", "Run", "Show the processes of a cluster that `up` started."),
     "logs": Row("rocketmq_tools.cli.logs:command", "Run", "Show what the processes of a cluster wrote."),
     "namesrv": Row("rocketmq_tools.cli.namesrv:command", "Run", "Run one name server: -c FILE."),
-    "operator": Row("rocketmq_tools.cli.operator:command", "Run", "Run the operator of RocketMQClusters in Kubernetes."),
+    "operator": Row(
+        "rocketmq_tools.cli.operator:command", "Run", "Run the operator of RocketMQClusters in Kubernetes."
+    ),
     "produce": Row("rocketmq_tools.cli.produce:command", "Data", "Send messages to a topic."),
     "consume": Row("rocketmq_tools.cli.consume:command", "Data", "Receive messages of a topic."),
     "bench": Row("rocketmq_tools.cli.bench:command", "Data", "Measure sending and receiving."),
