@@ -55,88 +55,34 @@ def encode_records(
     physical_offset: int,
     timestamp: int,
 ) -> EncodedBatch:
-    """The batch as it stands from ``physical_offset`` on. Raises PropertiesTooLong."""
+    """The batch, at least one message, as it stands from ``physical_offset`` on. Raises PropertiesTooLong."""
     with_crc = single.settings.append_record_crc
     properties, common = _joined(columns.properties, message.properties, is_whole=with_crc or queue.is_schedule)
     if with_crc:
         properties = [single.room_for_record_crc(one) for one in properties]
     extra_size = len(common) + (RECORD_CRC_SIZE if with_crc else 0)
-    properties_sizes = list(map(len, properties))
-    for size in (max(properties_sizes) + extra_size,):
-        if size > PROPERTIES_SIZE_MAX:
-            raise PropertiesTooLong(size)
+    longest = max(map(len, properties)) + extra_size
+    if longest > PROPERTIES_SIZE_MAX:
+        raise PropertiesTooLong(longest)
 
-    bodies = columns.bodies
-    count = len(bodies)
-    store_host, born_host = single.store_host, message.born_host
-    sys_flag = message.sys_flag & ~HOST_FLAGS & ~sysflags.TRANSACTION_MASK
-    if len(store_host) == 20:
-        sys_flag |= sysflags.STORE_HOST_V6
-    if len(born_host) == 20:
-        sys_flag |= sysflags.BORN_HOST_V6
-    head = head_for(sys_flag)
-    pack_head, pack_varying, pack_short = head.pack, _VARYING.pack, _SHORT.pack
-    magic = MAGIC_V2 if queue.has_long_topic else MAGIC_V1
-    queue_id = message.queue_id
-    queue_offsets = range(queue.next_offset, queue.next_offset + count)
-    tail_part = queue.tail_part
-    fixed_size = head.size + len(tail_part) + 2 + extra_size
-
-    def head_of(size: int, body: bytes, flag: int, queue_offset: int, physical_offset: int) -> bytes:
-        return pack_head(
-            size,
-            magic,
-            crc32(body) & CRC_MASK,
-            queue_id,
-            flag,
-            queue_offset,
-            physical_offset,
-            sys_flag,
-            message.born_timestamp_ms,
-            born_host,
-            timestamp,
-            store_host,
-            message.reconsume_times,
-            0,
-            len(body),
-        )
-
+    head = _RecordHead(message, queue, single.store_host, timestamp)
+    flags, bodies = columns.flags, columns.bodies
+    queue_offsets = range(queue.next_offset, queue.next_offset + len(bodies))
+    fixed_size = head.size + len(queue.tail_part) + 2 + extra_size
     offsets: Sequence[int]
-    if columns.is_even and not with_crc and len(set(properties_sizes)) == 1:
-        size = fixed_size + len(bodies[0]) + properties_sizes[0]
-        sizes = [size] * count
-        offsets = range(physical_offset, physical_offset + size * count, size)
-        first_head = head_of(size, bodies[0], columns.flags[0], queue_offsets[0], physical_offset)
-        lead, rest = first_head[:_LEAD_SIZE], first_head[_REST_START:]
-        flag = columns.flags[0]
-        # Six parts per message; what ends a record and begins the next is one.
-        parts = [
-            rest,
-            rest,
-            rest,
-            tail_part + pack_short(properties_sizes[0] + extra_size),
-            rest,
-            common + lead,
-        ] * count
-        parts[::6] = [
-            pack_varying(crc32(body) & CRC_MASK, queue_id, flag, queue_offset, offset)
-            for body, queue_offset, offset in zip(bodies, queue_offsets, offsets, strict=True)
-        ]
-        parts[2::6] = bodies
-        parts[4::6] = properties
-        parts[-1] = common
-        parts.insert(0, lead)
-        data = b"".join(parts)
+    if columns.is_even and not with_crc and len(set(map(len, properties))) == 1:
+        size = fixed_size + len(bodies[0]) + len(properties[0])
+        sizes = [size] * len(bodies)
+        offsets = range(physical_offset, physical_offset + size * len(bodies), size)
+        before = queue.tail_part + _SHORT.pack(len(properties[0]) + extra_size)
+        data = _even_records(head, size, flags[0], bodies, queue_offsets, offsets, before, properties, common)
     else:
-        sizes = [
-            fixed_size + len(body) + properties_size
-            for body, properties_size in zip(bodies, properties_sizes, strict=True)
-        ]
+        sizes = [fixed_size + len(body) + len(one) for body, one in zip(bodies, properties, strict=True)]
         offsets = list(accumulate(sizes[:-1], initial=physical_offset))
-        parts = [tail_part, common] * (3 * count)
-        parts[::6] = map(head_of, sizes, bodies, columns.flags, queue_offsets, offsets)
+        parts = [queue.tail_part, common] * (3 * len(bodies))
+        parts[::6] = map(head.pack, sizes, bodies, flags, queue_offsets, offsets)
         parts[1::6] = bodies
-        parts[3::6] = [pack_short(properties_size + extra_size) for properties_size in properties_sizes]
+        parts[3::6] = [_SHORT.pack(len(one) + extra_size) for one in properties]
         parts[4::6] = properties
         if with_crc:
             records = [b"".join(parts[start : start + 6]) for start in range(0, len(parts), 6)]
@@ -150,6 +96,75 @@ def encode_records(
     else:
         codes = entry_codes(properties, unique_keys)
     return EncodedBatch(data, offsets, sizes, codes, properties, unique_keys)
+
+
+class _RecordHead:
+    """The part of a record before its body, for the records of one batch."""
+
+    __slots__ = ("_after", "_magic", "_pack", "queue_id", "size")
+
+    def __init__(self, message: NewMessage, queue: ConsumeQueue, store_host: bytes, timestamp: int) -> None:
+        born_host = message.born_host
+        sys_flag = message.sys_flag & ~HOST_FLAGS & ~sysflags.TRANSACTION_MASK
+        if len(store_host) == 20:
+            sys_flag |= sysflags.STORE_HOST_V6
+        if len(born_host) == 20:
+            sys_flag |= sysflags.BORN_HOST_V6
+        head = head_for(sys_flag)
+        self.size = head.size
+        self.queue_id = message.queue_id
+        self._pack = head.pack
+        self._magic = MAGIC_V2 if queue.has_long_topic else MAGIC_V1
+        self._after = (
+            sys_flag,
+            message.born_timestamp_ms,
+            born_host,
+            timestamp,
+            store_host,
+            message.reconsume_times,
+            0,
+        )
+
+    def pack(self, size: int, body: bytes, flag: int, queue_offset: int, physical_offset: int) -> bytes:
+        """The head of one record of ``size`` bytes."""
+        return self._pack(
+            size,
+            self._magic,
+            crc32(body) & CRC_MASK,
+            self.queue_id,
+            flag,
+            queue_offset,
+            physical_offset,
+            *self._after,
+            len(body),
+        )
+
+
+def _even_records(
+    head: _RecordHead,
+    size: int,
+    flag: int,
+    bodies: list[bytes],
+    queue_offsets: range,
+    offsets: range,
+    before_properties: bytes,
+    properties: list[bytes],
+    common: bytes,
+) -> bytes:
+    """Records of one size and shape: their heads differ in `_VARYING` only."""
+    first = head.pack(size, bodies[0], flag, queue_offsets[0], offsets[0])
+    lead, rest = first[:_LEAD_SIZE], first[_REST_START:]
+    queue_id, pack = head.queue_id, _VARYING.pack
+    # Six parts per message; what ends a record and begins the next is one.
+    parts = [b"", rest, b"", before_properties, b"", common + lead] * len(bodies)
+    parts[::6] = [
+        pack(crc32(body) & CRC_MASK, queue_id, flag, queue_offset, offset)
+        for body, queue_offset, offset in zip(bodies, queue_offsets, offsets, strict=True)
+    ]
+    parts[2::6] = bodies
+    parts[4::6] = properties
+    parts[-1] = common
+    return lead + b"".join(parts)
 
 
 def _joined(own: list[bytes], common: bytes, *, is_whole: bool) -> tuple[list[bytes], bytes]:
