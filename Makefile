@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 SOURCES := common client namesrv broker operator tools e2e
 
-.PHONY: demo test test-peers bench lint format types e2e chaos lock crds docs clean help
+.PHONY: demo test test-peers test-kubernetes bench images pages lint format types e2e lock clean help
 
 help: ## Show this help
 	@grep -hE '^[a-z0-9-]+:.*?## ' $(MAKEFILE_LIST) | awk -F':.*?## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -29,10 +29,25 @@ test-peers: $(STAMP) ## Apache's Java clients, mqadmin, broker and the Go client
 	$(BIN)/python -m pytest -m peers e2e/peers $(PYTEST_ARGS)
 
 bench: $(STAMP) ## Ours against Apache's broker in the same run; writes docs/performance.md and its picture
-	$(BIN)/python -m e2e.performance $(BENCH_ARGS)
+	$(BIN)/python -m e2e.performance $(or $(BENCH_ARGS),--write)
 
 e2e: $(STAMP) ## Real processes on this machine
 	$(BIN)/python -m pytest e2e/local $(PYTEST_ARGS)
+
+test-kubernetes: $(STAMP) ## The operator on a real kube-apiserver (builds it and Helm from Go modules once: some minutes; needs etcd-server)
+	$(BIN)/python -m e2e.kubernetes.binaries
+	$(BIN)/python -m pytest e2e/kubernetes $(PYTEST_ARGS)
+
+images: ## Container images of broker, name server and operator (needs Docker); BASE_IMAGE chooses the base
+	docker build -f broker/Dockerfile -t rocketmq-kube $(if $(BASE_IMAGE),--build-arg BASE_IMAGE=$(BASE_IMAGE)) .
+	docker build -f namesrv/Dockerfile -t rocketmq-kube-namesrv $(if $(BASE_IMAGE),--build-arg BASE_IMAGE=$(BASE_IMAGE)) .
+	docker build -f operator/Dockerfile -t rocketmq-kube-operator $(if $(BASE_IMAGE),--build-arg BASE_IMAGE=$(BASE_IMAGE)) .
+
+pages: $(STAMP) ## Rewrite what is generated: reference pages, chart schemas, golden manifests, docs/protocol.md
+	$(BIN)/python -m rocketmq_operator.tests.chart_schemas
+	$(BIN)/python -m rocketmq_operator.tests.reference_page
+	$(BIN)/python -m rocketmq_operator.tests.golden_files
+	$(BIN)/python -m rocketmq_tools.protocol_page > docs/protocol.md
 
 lint: $(STAMP) ## ruff and the layer contracts
 	$(BIN)/ruff check $(SOURCES)
