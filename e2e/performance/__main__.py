@@ -7,7 +7,6 @@ import json
 import os
 import sys
 import tempfile
-import time
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -65,14 +64,14 @@ def main() -> int:
             scenarios = [scenario for scenario in chosen if scenario.flush == flush]
             if scenarios:
                 results += run_mode(flush, scenarios, kinds, extent, Path(directory))
-    print("\n".join([*report.verdicts(results), *report.table(results)]))
+    print("\n".join([*report.verdicts(results), *report.doubts(results), *report.table(results)]))
     if options.json:
         options.json.write_text(
             json.dumps([{"scenario": r.scenario, "kind": r.kind, "rounds": r.rounds} for r in results], indent=1) + "\n"
         )
     if options.write:
         write_page(results, extent)
-    return 0
+    return int(any(result.kind is Kind.OURS and result.failures for result in results))
 
 
 def run_mode(
@@ -97,7 +96,7 @@ def run_mode(
         results += idle_first(scenarios, running, extent)
         for contender in running:
             with alone(contender, running):
-                load = contenders.warm_up(contender, extent.warm_seconds)
+                load = contenders.warm_up(contender, extent.warm_cpu_seconds)
             if flush == "ASYNC_FLUSH":
                 first = sum(load.slices[:FIRST_SECONDS]) / FIRST_SECONDS
                 title = "single sends, 128 B, 64 in flight, from the start of the process"
@@ -126,27 +125,27 @@ def idle_first(scenarios: Sequence[Scenario], running: list[Contender], extent: 
 def run_scenario(scenario: Scenario, running: list[Contender], extent: Extent) -> list[Result]:
     """All rounds of one scenario, the contenders taking turns."""
     rounds: dict[Kind, list[dict[str, float]]] = {contender.kind: [] for contender in running}
+    failures: dict[Kind, list[str]] = {contender.kind: [] for contender in running}
     for number in range(extent.rounds):
         for contender in running:
             with alone(contender, running):
                 contender.wait_dispatched()
-                before = observation.stolen_share()
-                wall = time.monotonic()
+                neighbours = observation.Neighbours(contender.pid)
                 try:
                     figures = dict(scenario.run(contender, extent, number))
                 except LoadFailed as failed:
+                    failures[contender.kind].append(f"round {number + 1}: {failed}")
                     print(
-                        f"{scenario.name}, {contender.kind}, round {number + 1}: FAILED: {failed}",
+                        f"{scenario.name}, {contender.kind}, {failures[contender.kind][-1]}",
                         file=sys.stderr,
                         flush=True,
                     )
                     continue
-                after = observation.stolen_share()
-                figures["machine_busy_cores"] = (after[0] - before[0]) / (time.monotonic() - wall)
+                figures["others_cores"] = neighbours.cores(contender.pid)
             rounds[contender.kind].append(figures)
             brief = ", ".join(f"{name} {value:,.4g}" for name, value in figures.items())
             print(f"{scenario.name}, {contender.kind}, round {number + 1}: {brief}", file=sys.stderr, flush=True)
-    return [Result(scenario.name, scenario.title, kind, figures) for kind, figures in rounds.items() if figures]
+    return [Result(scenario.name, scenario.title, kind, rounds[kind], failures[kind]) for kind in rounds]
 
 
 def write_page(results: Sequence[Result], extent: Extent) -> None:

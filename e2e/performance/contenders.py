@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -16,7 +17,9 @@ from pathlib import Path
 
 from e2e import frames
 from e2e.clusters import GET_BROKER_CLUSTER_INFO, Cluster, Kind
+from e2e.performance import observation
 from e2e.performance.generator import Load, closed_loop
+from e2e.performance.observation import CpuMeter
 from e2e.performance.pools import QUEUE_COUNT, Pool, single_sends
 from e2e.processes import wait_until
 
@@ -28,12 +31,14 @@ GET_MAX_OFFSET = 30
 CORES = sorted(os.sched_getaffinity(0))
 BROKER_CORE, GENERATOR_CORE = CORES[0], CORES[-1]
 SETTLE_SECONDS = 1.0
-WARM_POOL_FRAMES = 50_000
-# A JIT compiler that shares its core may need longer than any fixed time: warm up until a slice gains less than 5 %.
-WARM_SLICE_SECONDS = 5.0
-WARM_SLICES_MAX = 20
-WARM_GROWTH_NOTABLE = 1.05
 WARM_TOPIC = "BenchWarm"
+WARM_POOL_FRAMES = 50_000
+# A JIT compiler that shares its core may need longer than any fixed time: warm up until three slices gain less than 5 %.
+WARM_FIRST_SECONDS = 5.0
+WARM_SLICE_SECONDS = 5.0
+WARM_SLICES_MAX = 40
+WARM_LEVEL_SLICES = 3
+WARM_GAIN_NOTABLE = 0.95
 
 
 @dataclass(slots=True)
@@ -121,17 +126,27 @@ def prepare(kind: Kind, directory: Path, settings: Mapping[str, str]) -> Contend
     return Contender(kind, cluster)
 
 
-def warm_up(contender: Contender, seconds_min: float) -> Load:
-    """Load at window 64 for ``seconds_min`` and on until the rate no longer grows; return the first part, from the first moment."""
+def warm_up(contender: Contender, cpu_seconds_min: float) -> Load:
+    """Load at window 64 until the broker no longer gets cheaper; return the first part, from the first moment of the process.
+
+    Judged by CPU per message, not by rate: a neighbour that takes the core for a while would look like the end of the warming.
+    """
     contender.create_topic(WARM_TOPIC)
     pool = single_sends(WARM_TOPIC, 128, WARM_POOL_FRAMES)
-    first = closed_loop(contender.address, pool, 64, seconds_min)
-    best = 0.0
+    start = observation.cpu_seconds(contender.pid)
+    first = closed_loop(contender.address, pool, 64, WARM_FIRST_SECONDS)
+    best, level_slices = float("inf"), 0
     for _ in range(WARM_SLICES_MAX):
-        rate = closed_loop(contender.address, pool, 64, WARM_SLICE_SECONDS).messages_per_second
-        if rate < best * WARM_GROWTH_NOTABLE:
-            break
-        best = max(best, rate)
+        meter = CpuMeter(contender.pid)
+        meter.start()
+        load = closed_loop(contender.address, pool, 64, WARM_SLICE_SECONDS)
+        meter.stop()
+        cost = meter.us_per_message(load.messages)
+        level_slices = 0 if cost < best * WARM_GAIN_NOTABLE else level_slices + 1
+        best = min(best, cost)
+        if level_slices >= WARM_LEVEL_SLICES and observation.cpu_seconds(contender.pid) - start >= cpu_seconds_min:
+            return first
+    print(f"{contender.kind}: still getting cheaper after {WARM_SLICES_MAX} slices of warming", file=sys.stderr)
     return first
 
 

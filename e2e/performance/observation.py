@@ -67,8 +67,22 @@ class CpuMeter:
         return self.seconds / messages * 1e6 if messages else float("nan")
 
 
-def stolen_share() -> tuple[float, float]:
-    """Busy and total seconds of all cores since boot: two readings tell how much of the machine others took."""
+def busy_seconds() -> float:
+    """Seconds that all cores of the machine together have been busy since boot, whoever kept them so."""
     fields = [int(field) for field in Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:]]
-    total = sum(fields[:8])
-    return (total - fields[3] - fields[4]) / TICKS_PER_SECOND, total / TICKS_PER_SECOND
+    return (sum(fields[:8]) - fields[3] - fields[4]) / TICKS_PER_SECOND
+
+
+class Neighbours:
+    """How many cores others took while a scenario ran: what was busy less what the broker and the generator used."""
+
+    def __init__(self, pid: int) -> None:
+        self._pid = pid
+        self._start = (busy_seconds(), cpu_seconds(pid), time.process_time(), time.monotonic())
+
+    def cores(self, pid_now: int) -> float:
+        """``pid_now`` is the broker's process at the end: a scenario may have replaced it."""
+        busy, broker, own, wall = self._start
+        of_broker = cpu_seconds(pid_now) - (broker if pid_now == self._pid else 0.0)
+        others = busy_seconds() - busy - of_broker - (time.process_time() - own)
+        return max(0.0, others / (time.monotonic() - wall))

@@ -26,6 +26,7 @@ COLUMNS = (
     ("private_mib", "private MiB", 0, False),
     ("namesrv_private_mib", "name server MiB", 0, False),
     ("p99_to_empty", "p99 to empty", 2, False),
+    ("others_cores", "cores of others", 2, False),
     ("private_after_mib", "private MiB, full", 0, False),
 )
 # Issue 3: (scenario, figure, bound, is the bound a minimum). Ratios are ours to Apache's.
@@ -45,6 +46,7 @@ TARGETS = (
     ("sync-64", "msg_per_second", 1.2, True),
     ("sync-512", "msg_per_second", 1.2, True),
 )
+OTHERS_CORES_NOTABLE = 0.15
 ABSOLUTE_TARGETS = (
     ("delay", "p99_ms", 10.0),
     ("idle", "private_mib", 60.0),
@@ -64,6 +66,7 @@ class Result:
     title: str
     kind: Kind
     rounds: Sequence[dict[str, float]]
+    failures: Sequence[str] = ()
 
     def figure(self, name: str) -> float | None:
         """Median over the rounds; ``None`` where the scenario has no such figure."""
@@ -126,6 +129,16 @@ def verdicts(results: Sequence[Result]) -> list[str]:
     return ["| scenario | figure | target | measured | |", "|---|---|---|---|---|", *lines, ""] if lines else []
 
 
+def doubts(results: Sequence[Result]) -> list[str]:
+    """What the figures must not be quoted without: failed rounds, and rounds in which others used the machine."""
+    lines = [f"- {r.scenario}, {r.kind}: failed in {failure}" for r in results for failure in r.failures]
+    for result in results:
+        cores = result.figure("others_cores")
+        if cores is not None and cores > OTHERS_CORES_NOTABLE:
+            lines.append(f"- {result.scenario}, {result.kind}: others took {cores:.2f} cores; not to be quoted")
+    return ["**Doubts**", "", *lines, ""] if lines else []
+
+
 def machine() -> str:
     """Hardware and versions in one line."""
     processor = next(
@@ -158,7 +171,7 @@ def page(results: Sequence[Result], command: str, versions: str, when: str, note
         "## Targets",
         "",
     ]
-    return "\n".join([*head, *verdicts(results), "## Figures", "", *table(results)])
+    return "\n".join([*head, *verdicts(results), *doubts(results), "## Figures", "", *table(results)])
 
 
 def picture(results: Sequence[Result], path: Path) -> None:

@@ -29,7 +29,7 @@ class Extent:
     pool_frames: int = 200_000
     backlog_messages: int = 500_000
     large_backlog_messages: int = 1_000_000
-    warm_seconds: float = 15.0
+    warm_cpu_seconds: float = 15.0
     idle_seconds: float = 20.0
     log_bytes: int = 2 * 1024**3
 
@@ -40,7 +40,7 @@ QUICK = Extent(
     pool_frames=50_000,
     backlog_messages=100_000,
     large_backlog_messages=200_000,
-    warm_seconds=8.0,
+    warm_cpu_seconds=12.0,
     idle_seconds=5.0,
     log_bytes=256 * 1024**2,
 )
