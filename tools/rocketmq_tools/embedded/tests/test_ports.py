@@ -82,8 +82,8 @@ def test_a_listener_takes_its_port_and_is_named_by_pid() -> None:
 
 def test_held_ports_are_kept_from_other_searches_and_not_from_servers() -> None:
     with HeldPorts() as held, HeldPorts() as other:
-        ports = assign(REQUESTS, host=HOST, base=0, held=held)["b0"]
-        for port in ports.values():
+        assigned = assign(REQUESTS, host=HOST, base=0, held=held)
+        for port in assigned["b0"].values():
             assert not other.take(HOST, [port])
             with socket.create_server((HOST, port)) as server:
                 assert server.getsockname()[1] == port
@@ -91,7 +91,7 @@ def test_held_ports_are_kept_from_other_searches_and_not_from_servers() -> None:
                 server.accept()[0].close()
     with HeldPorts() as later:
         # A port that served a connection lingers; the one that did not is free again.
-        assert later.take(HOST, [assign(REQUESTS, host=HOST, base=0)["b1"]["http"]])
+        assert later.take(HOST, assigned["b1"].values())
 
 
 def test_holding_takes_all_ports_or_none() -> None:
