@@ -195,7 +195,8 @@ class DelaySchedule:
         due_ms = self._due_ms(level)
         if due_ms is not None:
             level.is_armed = True
-            wait_s = min(max(due_ms - self._clock.now_ms(), 0) / 1000, TIMER_S_MAX)
+            # Store times are cut to the ms, so the full level is over one ms later: never early.
+            wait_s = min(max(due_ms + 1 - self._clock.now_ms(), 0) / 1000, TIMER_S_MAX)
             level.timer = self._loop.call_later(wait_s, self._deliver_due, level)
 
     def _due_ms(self, level: DelayLevel) -> int | None:
@@ -209,7 +210,7 @@ class DelaySchedule:
         due_ms = queue.unit(level.offset)[2]
         now_ms = self._clock.now_ms()
         # A clock that was set back must not make messages wait longer than their level.
-        return due_ms if due_ms <= now_ms + level.delay_ms else now_ms
+        return due_ms if due_ms <= now_ms + level.delay_ms else now_ms - 1
 
     def _deliver_due(self, level: DelayLevel) -> None:
         level.is_armed = False
@@ -221,7 +222,7 @@ class DelaySchedule:
             if due_ms is None:
                 return
             now_ms = self._clock.now_ms()
-            if due_ms > now_ms:
+            if due_ms >= now_ms:
                 self._arm(level)
                 return
             if not self._deliver(level, now_ms - due_ms):
