@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from rocketmq_broker.admission import Admission
 from rocketmq_broker.clients.consumers import Consumers
 from rocketmq_broker.clients.locks import QueueLocks
 from rocketmq_broker.clients.processor import ClientProcessor
@@ -135,14 +136,17 @@ class Broker:
             self.replication.promise,
             delay_level_max=len(delay_levels_ms),
         )  # fmt: skip
+        self.admission = Admission(settings, loop.call_soon)
         self.sending = SendProcessor(
-            settings, self.identity, self.store, self.topics, self.groups, self.locks, self.statistics, self.clock,
+            settings, self.admission, self.identity, self.store, self.topics, self.groups, self.locks, self.statistics, self.clock,
             self.replication.promise, self.transactions,
             delay_level_max=len(delay_levels_ms),
         )  # fmt: skip
         self.pulling = PullProcessor(
             settings, self.store, self.topics, self.groups, self.consumers, self.offsets, self.statistics
         )
+        # A pull that waits for messages is told of the move now, not when the next message comes.
+        self.offsets.on_reset.append(self.pulling.held.wake_group)
         self.pulling.is_master_reachable = lambda: self.replication.is_master_reachable
         self.retention = Retention(self.store, self.clock)
         self.observation = Observation(
@@ -328,7 +332,7 @@ class Broker:
 
     def _start_services(self) -> None:
         settings, every = self.settings, self.tasks.every
-        IndexBuilder(self.store, self.statistics, self.tasks).start()
+        IndexBuilder(self.store, self._note_loop_lag, self.tasks).start()
         every(
             settings.flush_consumer_offset_interval,
             forgiving(self.offsets.save_if_dirty, "consumerOffset.json"),
@@ -349,6 +353,10 @@ class Broker:
         if settings.broker_role is not BrokerRole.SLAVE:
             self.transactions.start(self.tasks)
         self.observation.start(self.tasks)
+
+    def _note_loop_lag(self, lag_ms: float) -> None:
+        self.statistics.note_loop_lag(lag_ms)
+        self.admission.note_lag(lag_ms)
 
     def _forget_if_deleted(self, topic: str) -> None:
         if self.topics.get(topic) is None:

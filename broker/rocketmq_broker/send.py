@@ -14,6 +14,7 @@ from typing import Final
 
 import msgspec
 
+from rocketmq_broker.admission import Admission
 from rocketmq_broker.clients.locks import QueueLocks
 from rocketmq_broker.delay_levels import TIMER_PROPERTIES, Placement, delay_level, schedule
 from rocketmq_broker.groups import GroupTable
@@ -85,6 +86,7 @@ class SendProcessor:
     def __init__(
         self,
         settings: BrokerSettings,
+        admission: Admission,
         identity: Identity,
         store: MessageStore,
         topics: TopicTable,
@@ -98,6 +100,7 @@ class SendProcessor:
         delay_level_max: int,
     ) -> None:
         self._settings = settings
+        self._admission = admission
         self._identity = identity
         self._store = store
         self._append_plain = store.append_plain
@@ -138,6 +141,8 @@ class SendProcessor:
 
     def send(self, connection: Connection, command: Command, header: SendHeader) -> Outcome:
         """Store one message and answer with its place."""
+        if self._admission.is_late:
+            raise self._admission.refusal()
         topic = header.topic
         target = self._targets.get(topic)
         if target is None:
@@ -242,6 +247,8 @@ class SendProcessor:
 
     def send_batch(self, connection: Connection, command: Command, header: SendMessageRequestHeader) -> Outcome:
         """Store the messages of a batch, which share topic and queue, one after another and all or none."""
+        if self._admission.is_late:
+            raise self._admission.refusal()
         if len(header.topic) > names.TOPIC_LENGTH_MAX:
             raise RemotingError(
                 ResponseCode.MESSAGE_ILLEGAL,

@@ -11,7 +11,6 @@ from typing import Final
 from rocketmq_broker.clients.consumers import Consumers
 from rocketmq_broker.clients.locks import QueueLocks
 from rocketmq_broker.clients.producers import Producers
-from rocketmq_broker.statistics import BrokerStatistics
 from rocketmq_common.clock import Clock
 from rocketmq_common.tasks import TaskRegistry
 from rocketmq_store.store import MessageStore
@@ -61,9 +60,9 @@ class ClientExpiry:
 class IndexBuilder:
     """Works off the store's index notes between other work, and measures on its ticks how late the loop is."""
 
-    def __init__(self, store: MessageStore, statistics: BrokerStatistics, tasks: TaskRegistry) -> None:
+    def __init__(self, store: MessageStore, on_lag: Callable[[float], None], tasks: TaskRegistry) -> None:
         self._store = store
-        self._statistics = statistics
+        self._on_lag = on_lag
         self._tasks = tasks
 
     def start(self) -> None:
@@ -75,7 +74,7 @@ class IndexBuilder:
         while True:
             due = monotonic() + tick_s
             await asyncio.sleep(tick_s)
-            self._statistics.note_loop_lag((monotonic() - due) * 1000)
+            self._on_lag((monotonic() - due) * 1000)
             left = store.build_index(INDEX_SLICE)
             # While messages come, little and often: a heap of notes would be worked off in one go, and sends would wait.
             tick_s = INDEX_BUSY_TICK_S if left else INDEX_IDLE_TICK_S
