@@ -10,6 +10,7 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from rocketmq_common.clock import Clock
@@ -47,6 +48,7 @@ class Flusher:
         fatal: Callable[[BaseException], None],
         capture: Callable[[], Capture | None],
         on_flushed: Callable[[], object],
+        on_checkpoint: Callable[[Capture], object],
         flush_interval_ms: int,
         checkpoint_interval_ms: int,
         timeout_ms: int,
@@ -61,6 +63,7 @@ class Flusher:
         self._fatal = fatal
         self._capture = capture
         self._on_flushed = on_flushed
+        self._on_checkpoint = on_checkpoint
         self._flush_interval_s = flush_interval_ms / 1000
         self._checkpoint_interval_s = checkpoint_interval_ms / 1000
         self._timeout_s = timeout_ms / 1000
@@ -154,6 +157,7 @@ class Flusher:
             self._sync_paths(self._captured.paths)
             self._captured = None
         self._sync_derived(capture)
+        self._on_checkpoint(capture)
 
     def _run(self) -> None:
         is_sync = self._positions.is_sync
@@ -176,6 +180,7 @@ class Flusher:
                         self._log.nudge_preparer()
                 if capture is not None:
                     self._sync_derived(capture)
+                    self._post(partial(self._on_checkpoint, capture))
                 if now >= next_checkpoint:
                     next_checkpoint = now + self._checkpoint_interval_s
                     self._post(self._take_capture)

@@ -11,7 +11,7 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Iterator, Sequence
-from itertools import islice
+from itertools import islice, pairwise
 from pathlib import Path
 
 from rocketmq_common.clock import Clock
@@ -54,6 +54,9 @@ class Index:
                 unfit.append(path)
                 continue
             self.files.append(IndexFile(self._files, path, self._slot_count, self._entry_count_max, create=False))
+        for file, younger in pairwise(self.files):
+            # Killed between a checkpoint and the marks that follow it: the header may end too early, never too late.
+            file.end_ms = max(file.end_ms, younger.begin_ms)
         if len(unfit) == 1 and (not self.files or unfit[0] > self.files[-1].path):
             # Half made when the process died. Were it more, the checkpoint would miss it.
             self._files.remove(unfit.pop())
@@ -107,6 +110,13 @@ class Index:
             file_total=len(self.files),
             entry_total=self.entry_total(),
         )
+
+    def mark_ends(self, checkpoint_ms: int) -> None:
+        """A checkpoint says that the index is durable up to this store time: say so in the headers too, after it."""
+        for file in reversed(self.files):
+            if file.is_end_marked:
+                break  # and so are those before it
+            file.mark_end(checkpoint_ms)
 
     def paths_changed_since(self, file_name: int) -> list[Path]:
         """The file that was last at an earlier `hint`, and those made after it."""

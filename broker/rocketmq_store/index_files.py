@@ -36,6 +36,7 @@ class IndexFile:
         "_entries_start",
         "_entry_count_max",
         "_mapping",
+        "_marked_end_ms",
         "_size",
         "_slot_count",
         "_slots",
@@ -63,6 +64,9 @@ class IndexFile:
         self._slots = self._view[HEADER.size : self._entries_start].cast("I")
         header: tuple[int, int, int, int, int, int] = HEADER.unpack_from(self._view, 0)
         self._begin_ms, self.end_ms, self.begin_offset, self.end_offset, self._used_slots, count = header
+        # The end time that the header has. It follows the checkpoint (`mark_end`): after a kill Apache's broker removes every
+        # file whose header ends later than the checkpoint says.
+        self._marked_end_ms = self.end_ms
         self.count = max(count, 1)
 
     @property
@@ -83,6 +87,7 @@ class IndexFile:
     def begin_after(self, previous: IndexFile) -> None:
         """Start a new file with the end of the one before, as Java does, until the first entry comes."""
         self._begin_ms = self.end_ms = previous.end_ms
+        self._marked_end_ms = previous._marked_end_ms
         self.begin_offset = self.end_offset = previous.end_offset
         self.write_header()
 
@@ -102,7 +107,7 @@ class IndexFile:
             self._view,
             0,
             self._begin_ms,
-            self.end_ms,
+            self._marked_end_ms,
             self.begin_offset,
             self.end_offset,
             self._used_slots,
@@ -158,8 +163,27 @@ class IndexFile:
     def write_header(self) -> None:
         """Put the header in agreement with the entries."""
         HEADER.pack_into(
-            self._view, 0, self._begin_ms, self.end_ms, self.begin_offset, self.end_offset, self._used_slots, self.count
+            self._view,
+            0,
+            self._begin_ms,
+            self._marked_end_ms,
+            self.begin_offset,
+            self.end_offset,
+            self._used_slots,
+            self.count,
         )
+
+    @property
+    def is_end_marked(self) -> bool:
+        """The header names the last entry's store time."""
+        return self._marked_end_ms >= self.end_ms
+
+    def mark_end(self, checkpoint_ms: int) -> None:
+        """Let the header name the last entry's store time, as far as the checkpoint has come."""
+        marked_ms = min(self.end_ms, checkpoint_ms)
+        if marked_ms > self._marked_end_ms:
+            self._marked_end_ms = marked_ms
+            self.write_header()
 
     def offsets(self, key_hash: int, begin_ms: int, end_ms: int) -> Iterator[int]:
         """Commit log offsets with this hash stored between the times (to the second), newest first."""
@@ -204,7 +228,7 @@ class IndexFile:
         self.count = count
         self._used_slots = used_slots
         self.end_offset = end_offset
-        self.end_ms = end_ms
+        self.end_ms = self._marked_end_ms = end_ms
         if count <= 1:
             self._begin_ms = end_ms
             self.begin_offset = end_offset

@@ -432,6 +432,7 @@ class MessageStore:
             fatal=self._fatal,
             capture=self._capture,
             on_flushed=self._on_flushed,
+            on_checkpoint=self._on_checkpoint,
             flush_interval_ms=settings.flush_interval_ms,
             checkpoint_interval_ms=settings.flush_queue_interval_ms,
             timeout_ms=settings.sync_flush_timeout_ms,
@@ -488,6 +489,9 @@ class MessageStore:
         self._dispatcher.advance()
         if self._on_progress is not None and self.positions.is_sync:
             self._on_progress()
+
+    def _on_checkpoint(self, capture: Capture) -> None:
+        self._index.mark_ends(capture.index.end_ms)
 
     def _lift(self, cause: str) -> None:
         if self._refusals.pop(cause, None) is not None and self._is_open:

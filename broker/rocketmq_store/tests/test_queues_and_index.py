@@ -164,6 +164,7 @@ def test_index_file_has_apaches_layout(tmp_path):
     index = make_index(tmp_path, slots=5_000, entries=10)
     index.pending.append((4096, 1_700_000_000_123, java_hash_from(0, "TopicTest#"), b"KEYS\x01k1\x02"))
     index.build_pending()
+    index.mark_ends(1_700_000_000_123)
     path = index.files[0].path
     data = path.read_bytes()
     assert len(path.name) == 17
@@ -188,6 +189,34 @@ def test_full_index_file_is_followed_by_another(tmp_path):
     reopened = make_index(tmp_path)
     assert list(reopened.offsets("T", "k99", 0, 1 << 62)) == [9900]
     reopened.close()
+    index.close()
+
+
+def test_no_header_on_disk_ends_later_than_the_checkpoint_says(tmp_path):
+    """Apache's broker, opening the store after a kill, removes every index file that does."""
+
+    def ends_on_disk() -> list[int]:
+        return [struct.unpack_from(">q", file.path.read_bytes(), 8)[0] for file in index.files]
+
+    index = make_index(tmp_path)
+    for number in range(120):
+        note(index, number, 1000 + number)
+    while index.pending:
+        index.build_pending()
+    assert ends_on_disk() == [0] * 5
+    index.mark_ends(1060)
+    last_of_each = [file.end_ms for file in index.files]
+    assert ends_on_disk() == [min(end_ms, 1060) for end_ms in last_of_each]
+    assert list(index.offsets("T", "k119", 1100, 1119)) == [11900]
+
+    # Killed here: files that did not get their mark are still found by the times of their messages.
+    reopened = make_index(tmp_path)
+    assert list(reopened.offsets("T", "k70", 1061, 1070)) == [7000]
+    reopened.close()
+
+    index.mark_ends(1119)
+    assert ends_on_disk() == last_of_each
+    assert all(file.is_end_marked for file in index.files)
     index.close()
 
 
