@@ -34,6 +34,9 @@ TEST_BROKER_SETTINGS = {
     "autoCreateTopicEnable": "true",
     "messageDelayLevel": APACHE_DELAY_LEVELS,
     "diskMaxUsedSpaceRatio": "95",
+    # On a loaded machine a thread may not run for longer than the 200 ms after which Apache's broker turns sends away.
+    "waitTimeMillsInSendQueue": "15000",
+    "osPageCacheBusyTimeOutMills": "15000",
 }
 
 
