@@ -18,8 +18,9 @@ from pathlib import Path
 from rocketmq_common.files import FileSystem, Mapping
 from rocketmq_common.hashing import java_hash_from
 from rocketmq_common.records import TOPIC_V1_SIZE_MAX
+from rocketmq_store.errors import StoreCorrupt, StoreMisconfigured
 from rocketmq_store.rows import pack_rows
-from rocketmq_store.segments import list_segments, segment_name
+from rocketmq_store.segments import NAME_DIGITS, list_segments, segment_name
 
 UNIT = struct.Struct(">qiq")
 UNIT_SIZE = UNIT.size
@@ -152,6 +153,12 @@ class ConsumeQueue:
         self.min_offset = self.segment_firsts[0] if offsets else 0
         self.start_at(self._find_end())
         self.flushed_end = self.end
+
+    def discard_files(self) -> None:
+        """Remove files that `load` refused: the log has everything that they held."""
+        for path in reversed(self._files.list(self._directory)):
+            if len(path.name) == NAME_DIGITS and path.name.isdecimal():
+                self._files.remove(path)
 
     def start_at(self, end: int) -> None:
         """The queue holds entries below ``end``."""
@@ -392,17 +399,32 @@ class QueueTable:
         self.held = MappedSegments(mapped_limit)
         self.by_key: dict[tuple[str, int], ConsumeQueue] = {}
         self.dirty: list[ConsumeQueue] = []
+        # Why queues must be built anew from the log, found by `load`.
+        self.problems: list[str] = []
         # Queues or segments were removed: the next checkpoint must say so soon.
         self.has_changed = False
 
     def load(self) -> None:
-        """Find all queues on disk. Raises StoreMisconfigured or StoreCorrupt."""
+        """Find all queues on disk; those whose files do not fit together are removed and named in `problems`.
+
+        Raises StoreMisconfigured when no file at all has the configured length.
+        """
+        refused: list[tuple[ConsumeQueue, StoreCorrupt | StoreMisconfigured]] = []
         self._files.make_directory(self._root)
         for topic_path in self._files.list(self._root):
-            for queue_path in self._files.list(topic_path) if topic_path.is_dir() else []:
+            for queue_path in self._files.list(topic_path):
                 if queue_path.name.isdecimal():
                     queue = self.create(topic_path.name, int(queue_path.name))
-                    queue.load()
+                    try:
+                        queue.load()
+                    except (StoreCorrupt, StoreMisconfigured) as finding:
+                        refused.append((queue, finding))
+        is_any_fit = any(queue.segment_firsts for queue in self.by_key.values())
+        for queue, finding in refused:
+            if isinstance(finding, StoreMisconfigured) and not is_any_fit:
+                raise finding
+            queue.discard_files()
+            self.problems.append(str(finding))
 
     def get(self, topic: str, queue_id: int) -> ConsumeQueue | None:
         """The queue, or ``None`` when nothing was ever stored in it."""

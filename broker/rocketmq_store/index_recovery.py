@@ -47,7 +47,9 @@ def _restore_by_hint(index: Index, hint: IndexHint, *, is_unclean: bool) -> int 
 
 
 def _restore_by_apache(index: Index, apache: ApacheCheckpoint, *, is_unclean: bool) -> int | None:
-    if is_unclean:
+    if is_unclean and index.files:
+        # The youngest is never trusted: a power loss may have kept slots and lost the entries that they name.
+        index.remove_last()
         while index.files and index.files[-1].end_ms > apache.index_timestamp_ms:
             index.remove_last()
     if not index.files:

@@ -21,7 +21,15 @@ from rocketmq_store.consume_queues import ConsumeQueue, QueueTable
 from rocketmq_store.errors import StoreCorrupt
 from rocketmq_store.index import BUILD_BATCH_COUNT, Index
 from rocketmq_store.index_recovery import restore_index
-from rocketmq_store.scanning import SECTOR_SIZE, Blank, Scanned, find_valid_after, has_unwritten_sector, parse
+from rocketmq_store.scanning import (
+    SECTOR_SIZE,
+    Blank,
+    Scanned,
+    end_of_damage,
+    find_valid_after,
+    has_unwritten_part,
+    parse,
+)
 from rocketmq_store.segments import Segment
 from rocketmq_store.settings import CorruptLogPolicy, StoreSettings
 from rocketmq_store.statuses import RecoveryReport
@@ -168,6 +176,8 @@ class Recovery:
                 self._files.sync_file(segment.path)
 
     def _check_queues(self) -> None:
+        for problem in self._queues.problems:
+            self._demand_rebuild(problem)
         queues = [queue for queue in self._queues.by_key.values() if queue.segment_firsts]
         self._queue_end = max((_log_end(queue) for queue in queues), default=0)
         hint = self._hint
@@ -324,8 +334,8 @@ class Recovery:
         valid = find_valid_after(window, segment.base, position)
         if valid is None and later_base is None:
             return
-        hole_end = valid if valid is not None else segment.size
-        if self._is_unclean and has_unwritten_sector(segment.view, position, hole_end):
+        hole_end = valid if valid is not None else end_of_damage(segment.view, position)
+        if self._is_unclean and has_unwritten_part(segment.view, position, hole_end):
             self._note(
                 f"{segment.path}: blocks at byte {position} were never written; records behind them were not acknowledged "
                 "as durable and are dropped"

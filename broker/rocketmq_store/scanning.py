@@ -112,13 +112,26 @@ def find_valid_after(view: memoryview, base: int, position: int) -> int | None:
     return None
 
 
-def has_unwritten_sector(view: memoryview, start: int, end: int) -> bool:
-    """A whole sector between the positions reads as zeros: it was lost on its way to the disk, not damaged there."""
-    sector = bytes(SECTOR_SIZE)
-    first = -(-start // SECTOR_SIZE) * SECTOR_SIZE
-    for position in range(first, end - SECTOR_SIZE + 1, SECTOR_SIZE):
-        if view[position : position + SECTOR_SIZE] == sector:
-            return True
+def has_unwritten_part(view: memoryview, start: int, end: int) -> bool:
+    """The end of a sector between the positions reads as zeros: it was lost on its way to the disk, not damaged there.
+
+    A page may have been on its way while a record was copied into it, so a sector can hold a beginning and then what was there
+    before: zeros. What stands behind ``end`` was written later, so a sector that goes on there was not cut.
+    """
+    first = start - start % SECTOR_SIZE + SECTOR_SIZE
+    # Of each sector, its last byte: zero also when the whole sector is.
+    if 0 in bytes(view[first - 1 : end : SECTOR_SIZE]):
+        return True
     # A record whose head stands at the end of a sector may begin in the lost one.
     head = bytes(view[start : min(start + 8, end)])
     return not any(head)
+
+
+def end_of_damage(view: memoryview, position: int) -> int:
+    """Where a bad record at ``position`` ends if nothing valid follows in the segment: at the filler, else at the segment's end."""
+    if position + 8 <= len(view):
+        (size,) = _BODY_SIZE.unpack_from(view, position)
+        end = position + size
+        if size >= RECORD_SIZE_MIN and end <= len(view) and parse(view, end, 0, check_crc=False) is Blank.FILLER:
+            return end
+    return len(view)

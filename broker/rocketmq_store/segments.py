@@ -19,7 +19,7 @@ def list_segments(files: FileSystem, directory: Path, size: int, key: str) -> li
     """Start offsets of the segments in ``directory``, ascending and without gaps.
 
     A last file that a crash left half allocated is removed: it was never used. Raises StoreMisconfigured when a
-    file has another length than ``size`` (the setting called ``key``), StoreCorrupt when one in the middle is missing.
+    file has another length than ``size`` (the setting called ``key``), StoreCorrupt when one in the middle is missing or empty.
     """
     paths = [p for p in files.list(directory) if len(p.name) == NAME_DIGITS and p.name.isdecimal()]
     if paths and _is_unfinished(files, paths[-1], size):
@@ -27,6 +27,8 @@ def list_segments(files: FileSystem, directory: Path, size: int, key: str) -> li
     offsets: list[int] = []
     for path in paths:
         found = files.size(path)
+        if found == 0:
+            raise StoreCorrupt(f"{path} is empty although later ones follow: restore it from a replica")
         if found != size:
             raise StoreMisconfigured(
                 f"{path} has {found} bytes but {key} is {size}: set {key}={found} if the store was made so, "

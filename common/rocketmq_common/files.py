@@ -87,7 +87,7 @@ class FileSystem(Protocol):
         ...
 
     def list(self, path: Path) -> list[Path]:
-        """Entries in name order; empty when the directory does not exist."""
+        """Entries in name order; empty when there is no such directory."""
         ...
 
     def size(self, path: Path) -> int:
@@ -222,7 +222,7 @@ class RealFiles:
         """See `FileSystem.list`."""
         try:
             return sorted(path.iterdir())
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return []
 
     def size(self, path: Path) -> int:

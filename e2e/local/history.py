@@ -1,16 +1,9 @@
-"""What was sent, what was acknowledged, what is there: the judge of crash tests.
-
-The rules: nothing acknowledged is lost or moved, nothing is there that was never sent, offsets are dense from 0, and the messages
-of one sender keep their order within a queue.
-"""
+"""Reading a broker's queues over a plain socket, for the history's judgement."""
 
 from __future__ import annotations
 
-import itertools
 import re
 import struct
-from collections import defaultdict
-from dataclasses import dataclass, field
 
 from e2e import frames
 
@@ -24,34 +17,6 @@ def body_of(number: int, size: int) -> bytes:
     """A body that can be recognised among the bytes of a pull answer."""
     text = b"<%d>" % number
     return text + b"." * (size - len(text))
-
-
-@dataclass(slots=True)
-class History:
-    """Sends by number; ``acknowledged`` maps the number to (queue, queue offset) of the broker's answer."""
-
-    attempted: set[int] = field(default_factory=set)
-    acknowledged: dict[int, tuple[int, int]] = field(default_factory=dict)
-
-    def problems(self, found: dict[int, list[int]]) -> list[str]:
-        """Violations, given for each queue the numbers in it from offset 0 on; empty when all is well."""
-        out: list[str] = []
-        places: dict[int, list[tuple[int, int]]] = defaultdict(list)
-        for queue, numbers in found.items():
-            for offset, number in enumerate(numbers):
-                places[number].append((queue, offset))
-                if number not in self.attempted:
-                    out.append(f"phantom: {number} at {queue}:{offset} was never sent")
-            # One sender writes one after the other on one connection, so what is in a queue must be in the order of the sends.
-            out += [f"order: {b} after {a} in queue {queue}" for a, b in itertools.pairwise(numbers) if b <= a]
-        for number, place in self.acknowledged.items():
-            if place not in places.get(number, []):
-                out.append(
-                    f"lost: {number} was acknowledged at {place[0]}:{place[1]} and is at {places.get(number, 'no place')}"
-                )
-            if len(places.get(number, [])) > 1:
-                out.append(f"twice: {number} at {places[number]}")
-        return out
 
 
 def read_queue(link: frames.Link, topic: str, queue: int) -> list[int]:

@@ -11,9 +11,10 @@ import pytest
 
 from e2e import frames
 from e2e.clusters import Cluster, Kind
-from e2e.local.history import History, read_queue
+from e2e.local.history import read_queue
 from e2e.local.writer import QUEUE_COUNT, Writer
 from e2e.processes import wait_until
+from rocketmq_testkit.history import History
 
 # The issue asks for 50: ROCKETMQ_CRASH_ROUNDS=50.
 ROUNDS = int(os.environ.get("ROCKETMQ_CRASH_ROUNDS", "4"))

@@ -8,9 +8,9 @@ import pytest
 
 from e2e import frames
 from e2e.clusters import Cluster, Kind, registered_brokers
-from e2e.local.history import History
 from e2e.local.writer import Writer
 from e2e.processes import wait_until
+from rocketmq_testkit.history import History
 
 pytestmark = [pytest.mark.local, pytest.mark.timeout(90), pytest.mark.slow]
 # The shortest period that Apache's brokers take.

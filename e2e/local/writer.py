@@ -6,7 +6,8 @@ import threading
 import time
 
 from e2e import frames
-from e2e.local.history import History, body_of
+from e2e.local.history import body_of
+from rocketmq_testkit.history import History
 
 SEND_MESSAGE_V2 = 310
 WINDOW = 64
@@ -52,7 +53,8 @@ class Writer:
     def _take(self, answer: frames.Answer, in_flight: dict[int, int]) -> None:
         number = in_flight.pop(answer.opaque)
         if answer.code == 0:
-            self.history.acknowledged[number] = int(answer.ext["queueId"]), int(answer.ext["queueOffset"])
+            place = int(answer.ext["queueId"]), int(answer.ext["queueOffset"])
+            self.history.acknowledge(number, *place, at=time.monotonic())
         else:
             self.failures.append(f"{number}: code {answer.code}, {answer.remark}")
 
