@@ -42,6 +42,8 @@ class ConsumerOffsets:
         self.offsets: dict[Key, dict[int, int]] = {}
         self.pulled: dict[Key, dict[int, int]] = {}
         self._resets: dict[tuple[str, str, int], int] = {}
+        # Told of a group that was moved from this side, when its moves are kept.
+        self.on_reset: list[Callable[[str], None]] = []
         self.data_version = DataVersion()
 
     def load(self) -> None:

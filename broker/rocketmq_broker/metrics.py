@@ -197,7 +197,13 @@ class BrokerMetrics:
             "rocketmq_consumer_connections", "Connections of consumers",
             "consumer_group", "language", "version", "consume_mode", "protocol_type", "is_system",
         )  # fmt: skip
+        inconsistent = self._gauge(
+            "rocketmq_group_inconsistent_subscription",
+            "1 while members of the group subscribe differently, which loses messages",
+            "consumer_group",
+        )
         for name, group in self._consumers.groups.items():
+            inconsistent.add([name], int(group.is_inconsistent))
             mode = CONSUME_MODES.get(group.consume_type, "push")
             kinds = Counter(
                 (m.language.lower(), versions.version_name(m.version).lower()) for m in group.members.values()
@@ -206,6 +212,7 @@ class BrokerMetrics:
                 system = _text(names.is_system_group(name))
                 consumers.add([name, language, version, mode, "remoting", system], count)
         yield consumers
+        yield inconsistent
 
     def _calls(self) -> Iterator[Family | None]:
         calls = self._histogram(

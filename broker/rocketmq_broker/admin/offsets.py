@@ -87,6 +87,8 @@ class OffsetAdministration:
                 raise RemotingError(
                     ResponseCode.SYSTEM_ERROR, f"offsets not written: {error.strerror or error}"
                 ) from error
+            for tell in self._offsets.on_reset:
+                tell(header.group)
         else:
             targets = self._tell_members(header, targets)
         logger.info("%s reset group %s on %s to %s", connection.remote, header.group, header.topic, targets)

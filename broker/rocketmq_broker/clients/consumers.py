@@ -7,18 +7,26 @@ takeover a matter of milliseconds instead of the clients' 20 s timer. Notices of
 from __future__ import annotations
 
 import asyncio
+import logging
+from collections import Counter
 from collections.abc import Callable, Iterable
 
-from rocketmq_broker.clients.members import EXPIRY_MS, GROUPS_PER_CONNECTION_MAX, MEMBERS_MAX, Member
+from rocketmq_broker.clients.members import EXPIRY_MS, GROUPS_PER_CONNECTION_MAX, MEMBERS_MAX, Member, Wish
 from rocketmq_broker.filters.errors import ExpressionError
 from rocketmq_broker.filters.subscriptions import MessageFilter, filter_for
+from rocketmq_common import names
 from rocketmq_common.clock import Clock
-from rocketmq_remoting.bodies import BROADCASTING, CONSUME_PASSIVELY, ConsumerData, SubscriptionData
+from rocketmq_remoting.bodies import BROADCASTING, CONSUME_PASSIVELY, EXPRESSION_TAG, ConsumerData, SubscriptionData
 from rocketmq_remoting.codes import RequestCode
 from rocketmq_remoting.connection import Connection
 from rocketmq_remoting.headers.clients import ConsumerGroupHeader
 
+logger = logging.getLogger(__name__)
+
 SUBSCRIPTIONS_MAX = 4096
+# Of a log line about members that differ: clients choose how many there are and how long each is.
+WISHES_SHOWN = 3
+WISH_LENGTH_MAX = 300
 
 
 class ConsumerGroup:
@@ -31,6 +39,7 @@ class ConsumerGroup:
         self.consume_from_where = consume_from_where
         self.members: dict[Connection, Member] = {}
         self.subscriptions: dict[str, SubscriptionData] = {}
+        self._wishes: Counter[Wish] = Counter()
         # Made when first pulled with, and made anew when the subscription is another one.
         self._filters: dict[str, tuple[SubscriptionData, MessageFilter]] = {}
 
@@ -61,6 +70,30 @@ class ConsumerGroup:
     def client_ids(self) -> list[str]:
         """Distinct client ids in the order of arrival."""
         return list(dict.fromkeys(member.client_id for member in self.members.values()))
+
+    @property
+    def is_inconsistent(self) -> bool:
+        """Whether members want different things. The broker serves all of them by what the latest one said: messages get lost."""
+        return len(self._wishes) > 1
+
+    def note_wish(self, member: Member, wish: Wish | None) -> None:
+        """Take what ``member`` wants now (``None``: it left), and say in the log when members begin or cease to differ."""
+        if wish == member.wish:
+            return
+        was_inconsistent = self.is_inconsistent
+        if member.wish is not None:
+            self._wishes[member.wish] -= 1
+            self._wishes += Counter()  # drops zeros
+        if wish is not None:
+            self._wishes[wish] += 1
+        member.wish = wish
+        if self.is_inconsistent and not was_inconsistent:
+            logger.warning(
+                "members of group %s subscribe differently, so some messages reach nobody: %s; see: rocketmq group diagnose %s",
+                self.name, " / ".join(describe(wish) for wish in list(self._wishes)[:WISHES_SHOWN]), self.name,
+            )  # fmt: skip
+        elif was_inconsistent and not self.is_inconsistent:
+            logger.info("members of group %s subscribe alike again", self.name)
 
     def find(self, client_id: str) -> Member | None:
         """The member with this client id."""
@@ -141,7 +174,7 @@ class Consumers:
             groups = self._groups_of.setdefault(connection, set())
             if len(group.members) >= MEMBERS_MAX or len(groups) >= GROUPS_PER_CONNECTION_MAX:
                 return False
-            group.members[connection] = Member(connection, client_id, language, version, now)
+            member = group.members[connection] = Member(connection, client_id, language, version, now)
             groups.add(data.group_name)
             changed = True
         else:
@@ -149,6 +182,7 @@ class Consumers:
             member.client_id = client_id
             member.last_heartbeat = now
         if not keep_subscriptions:
+            group.note_wish(member, wish_of(data))
             changed |= group.update_subscriptions(data.subscription_data_set)
         if changed:
             self._note_change(group)
@@ -157,8 +191,10 @@ class Consumers:
     def unregister(self, group_name: str, connection: Connection) -> None:
         """The client left the group; the others are told."""
         group = self.groups.get(group_name)
-        if group is None or group.members.pop(connection, None) is None:
+        member = None if group is None else group.members.pop(connection, None)
+        if group is None or member is None:
             return
+        group.note_wish(member, None)
         groups = self._groups_of.get(connection)
         if groups is not None:
             groups.discard(group_name)
@@ -200,3 +236,22 @@ class Consumers:
                 header = ConsumerGroupHeader(consumer_group=name)
                 for connection in group.members:
                     connection.notify(RequestCode.NOTIFY_CONSUMER_IDS_CHANGED, header)
+
+
+def wish_of(data: ConsumerData) -> Wish:
+    """What a heartbeat says of one group, the retry topic aside, to which not every kind of client subscribes."""
+    return Wish(
+        data.message_model,
+        frozenset(
+            (s.topic, s.expression_type or EXPRESSION_TAG, s.sub_string)
+            for s in data.subscription_data_set
+            if not names.is_retry_topic(s.topic)
+        ),
+    )
+
+
+def describe(wish: Wish) -> str:
+    """A wish in words, for the log."""
+    wanted = ", ".join(f"{topic} {kind} {expression!r}" for topic, kind, expression in sorted(wish.subscriptions))
+    text = f"{wish.message_model} {wanted or 'nothing'}"
+    return text if len(text) <= WISH_LENGTH_MAX else text[: WISH_LENGTH_MAX - 1] + "…"

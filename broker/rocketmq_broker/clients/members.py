@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from rocketmq_common.versions import version_name
 from rocketmq_remoting.connection import Connection
 
@@ -12,10 +14,18 @@ GROUPS_PER_CONNECTION_MAX = 4096
 EXPIRY_MS = 120_000
 
 
-class Member:
-    """A client id on its connection. ``last_heartbeat`` is in seconds of the monotonic clock."""
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """What one member of a consumer group wants: all members should want the same. Topic → expression type and expression."""
 
-    __slots__ = ("client_id", "connection", "language", "last_heartbeat", "version")
+    message_model: str
+    subscriptions: frozenset[tuple[str, str, str]]
+
+
+class Member:
+    """A client id on its connection. ``last_heartbeat`` is in seconds of the monotonic clock; only consumers have a ``wish``."""
+
+    __slots__ = ("client_id", "connection", "language", "last_heartbeat", "version", "wish")
 
     def __init__(self, connection: Connection, client_id: str, language: str, version: int, now: float) -> None:
         self.connection = connection
@@ -23,6 +33,7 @@ class Member:
         self.language = language
         self.version = version
         self.last_heartbeat = now
+        self.wish: Wish | None = None
 
     @property
     def address(self) -> str:

@@ -248,3 +248,33 @@ def test_expired_locks_are_forgotten_and_do_not_count_as_ordered_consumption() -
     assert not locks.is_group_locking("g")
     assert locks.remove_expired() == 2
     assert locks.groups == {}
+
+
+async def test_members_that_subscribe_differently_are_noticed_until_they_agree(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with serving(tmp_path) as peer:
+        other = RemotingClient()
+        try:
+            await peer.heartbeat(expression="TagA", client_id="c1")
+            group = peer.broker.consumers.groups["cg"]
+            assert not group.is_inconsistent
+            second = Peer(peer.broker, other)
+            await second.heartbeat(expression="TagB", client_id="c2", sub_version=2)
+            assert group.is_inconsistent
+            await second.heartbeat(expression="TagB", client_id="c2", sub_version=2)
+            await second.heartbeat(expression="TagA", client_id="c2", sub_version=3)
+            assert not group.is_inconsistent
+            await second.heartbeat(message_model=BROADCASTING, expression="TagA", client_id="c2", sub_version=3)
+            assert group.is_inconsistent
+            await second.ask(
+                RequestCode.UNREGISTER_CLIENT, UnregisterClientRequestHeader(client_id="c2", consumer_group="cg")
+            )
+            assert not group.is_inconsistent
+        finally:
+            await other.close()
+    warnings = [record.getMessage() for record in caplog.records if "subscribe differently" in record.getMessage()]
+    assert len(warnings) == 2
+    assert "'TagA'" in warnings[0]
+    assert "'TagB'" in warnings[0]
+    assert "rocketmq group diagnose cg" in warnings[0]

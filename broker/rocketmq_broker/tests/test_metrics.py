@@ -14,6 +14,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from rocketmq_broker import metrics, windows
 from rocketmq_broker.tests.harness import Peer, serving
 from rocketmq_remoting.bodies import HeartbeatData, ProducerData
+from rocketmq_remoting.client import RemotingClient
 from rocketmq_remoting.codes import RequestCode
 
 Samples = dict[str, list[tuple[dict[str, str], float]]]
@@ -98,6 +99,21 @@ async def test_lag_is_told_from_the_first_heartbeat_and_follows_commits(tmp_path
         assert one(samples, "rocketmq_consumer_inflight_messages", **labels) == 1
         assert one(samples, "rocketmq_consumer_ready_messages", **labels) == 1
         assert one(samples, "rocketmq_consumer_lag_messages", consumer_group="cg", is_retry="true") == 0
+
+
+async def test_groups_whose_members_disagree_are_told(tmp_path: Path) -> None:
+    async with serving(tmp_path) as peer:
+        other = Peer(peer.broker, RemotingClient())
+        await peer.heartbeat("cg", "T", client_id="c1")
+        await peer.heartbeat("alike", "T", client_id="c1")
+        try:
+            await other.heartbeat("cg", "T", "TagA", client_id="c2")
+            samples = await scrape(peer)
+        finally:
+            await other.client.close()
+        name = "rocketmq_group_inconsistent_subscription"
+        assert one(samples, name, consumer_group="cg") == 1
+        assert one(samples, name, consumer_group="alike") == 0
 
 
 async def test_lag_of_slaves_is_not_told_so_that_sums_count_once(tmp_path: Path) -> None:

@@ -141,3 +141,18 @@ async def test_members_are_asked_for_their_own_offsets(tmp_path: Path) -> None:
         assert [(key.as_dict()["queueId"], offset) for key, offset in table.items()] == [(0, 7)]
         nobody = await peer.ask(RequestCode.INVOKE_BROKER_TO_GET_CONSUMER_STATUS, ext | {"clientAddr": "x"})
         assert nobody.code == ResponseCode.SYSTEM_ERROR
+
+
+async def test_a_pull_that_waits_is_told_of_a_reset_at_once(tmp_path: Path) -> None:
+    async with serving(tmp_path) as peer:
+        await filled(peer)
+        waiting = asyncio.create_task(peer.pull("T", offset=5, sys_flag=4 | 2, suspend_timeout_millis=60_000))
+        async with asyncio.timeout(20):
+            while peer.broker.pulling.held.count == 0:
+                await asyncio.sleep(0.005)
+            # Long before the 5 s of the regular look at waiting pulls.
+            peer.broker.pulling.held.recheck = lambda: None  # type: ignore[method-assign]
+            assert table_of(await reset(peer))[0] == 0
+            told = await waiting
+    assert told.code == ResponseCode.PULL_OFFSET_MOVED
+    assert told.ext_fields()["nextBeginOffset"] == "0"
