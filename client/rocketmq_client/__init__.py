@@ -38,8 +38,8 @@ from rocketmq_client.errors import (
     TopicNotFound,
     Unreachable,
 )
-from rocketmq_client.group_consumer import MessageModel
 from rocketmq_client.lite_pull_consumer import LitePullConsumer
+from rocketmq_client.membership import MessageModel
 from rocketmq_client.messages import ConsumeResult, Message, MessageView, SendReceipt, SendStatus
 from rocketmq_client.producer import Producer
 from rocketmq_client.push_consumer import Delivery, PushConsumer

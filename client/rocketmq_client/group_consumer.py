@@ -11,7 +11,6 @@ import logging
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from enum import Enum
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
@@ -20,15 +19,15 @@ from rocketmq_client.allocation import AllocationStrategy, Average
 from rocketmq_client.callbacks import DirectResult
 from rocketmq_client.errors import BrokerBusy, ClientClosed, ClientError, InvalidArgument, RequestRefused, TopicNotFound
 from rocketmq_client.instance import ClientInstance
-from rocketmq_client.membership import check_expression, fetch_members
+from rocketmq_client.membership import MessageModel, check_expression, fetch_members
 from rocketmq_client.messages import MessageView
 from rocketmq_client.name_servers import parse_addresses
 from rocketmq_client.offsets import LocalOffsets, OffsetStore, QueueBounds, RemoteOffsets
 from rocketmq_client.process_queue import ProcessQueue
-from rocketmq_client.pulling import PULL_BYTES, PULL_COUNT, Puller, PullResult, PullStatus
+from rocketmq_client.pulling import PULL_BYTES, PULL_COUNT, SUSPEND_MS, Puller, PullResult, PullStatus
 from rocketmq_client.routes import Route
 from rocketmq_client.start_offsets import ConsumeFrom, StartOffsets
-from rocketmq_client.subscriptions import Filter, subscription
+from rocketmq_client.subscriptions import Filter, checked_subscription, subscription
 from rocketmq_common import names
 from rocketmq_common.tasks import TaskRegistry
 from rocketmq_remoting import bodies
@@ -46,13 +45,6 @@ QUEUE_BYTES_MAX: Final = 100 << 20
 SPAN_MAX: Final = 2000
 
 _UNKNOWN_SUBSCRIPTION = (ResponseCode.SUBSCRIPTION_NOT_EXIST, ResponseCode.SUBSCRIPTION_NOT_LATEST)
-
-
-class MessageModel(Enum):
-    """Whether members share the queues or each gets everything."""
-
-    CLUSTERING = bodies.CLUSTERING
-    BROADCASTING = bodies.BROADCASTING
 
 
 class GroupConsumer(ABC):
@@ -90,7 +82,7 @@ class GroupConsumer(ABC):
         self._group = group
         self._subscriptions: dict[str, SubscriptionData] = {}
         for topic, wanted in subscriptions.items():
-            self._subscriptions[topic] = _checked_subscription(topic, wanted)
+            self._subscriptions[topic] = checked_subscription(topic, wanted)
         self._model = model
         self._begin_at = StartOffsets(consume_from, consume_timestamp_ms)
         self._allocation: AllocationStrategy = allocation or Average()
@@ -109,6 +101,7 @@ class GroupConsumer(ABC):
         self._is_closing = False
         self._resumed = asyncio.Event()
         self._resumed.set()
+        self._is_settled = False
 
     # -- for applications --------------------------------------------------------------------------------------------
 
@@ -126,6 +119,11 @@ class GroupConsumer(ABC):
     def assigned(self) -> tuple[MessageQueue, ...]:
         """The queues that this member consumes now."""
         return tuple(sorted(self._assigned))
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether there is nothing to do: the queues are shared out, each was pulled to its end, and all that came is finished."""
+        return self._is_settled and all(held.is_at_end and not held.messages for held in self._assigned.values())
 
     async def __aenter__(self) -> Self:
         await self.start()
@@ -190,7 +188,7 @@ class GroupConsumer(ABC):
 
     async def subscribe(self, topic: str, wanted: Filter = "*") -> None:
         """Add or change a subscription while running."""
-        self._subscriptions[topic] = _checked_subscription(topic, wanted)
+        self._subscriptions[topic] = checked_subscription(topic, wanted)
         if self._joined is not None:
             await self._route(topic)
             await self._check_expressions(topic)
@@ -293,6 +291,8 @@ class GroupConsumer(ABC):
             count=self._pull_count,
             bytes_max=self._pull_bytes,
             commit_offset=commit,
+            # The first answer comes at once, whatever it is: only then is it known where the queue ends.
+            suspend_ms=SUSPEND_MS if held.is_confirmed else 0,
         )
         if commit is not None:
             held.committed = max(held.committed, commit)
@@ -355,13 +355,19 @@ class GroupConsumer(ABC):
                 pass
 
     async def _rebalance(self) -> None:
+        is_settled = True
         for topic in list(self._subscriptions):
             try:
                 wanted = await self._share(topic)
-                if wanted is not None:
+                if wanted is None:
+                    is_settled = False
+                else:
                     await self._apply(topic, wanted)
+                    is_settled &= wanted <= self._assigned.keys()
             except ClientError as error:
                 logger.warning("rebalance of %s on %s failed: %s", self._group, topic, error)
+                is_settled = False
+        self._is_settled = is_settled
         for held in [h for q, h in self._assigned.items() if q.topic not in self._subscriptions]:
             await self._give_up(held)
 
@@ -369,7 +375,7 @@ class GroupConsumer(ABC):
         """The queues that should be ours; ``None`` when that cannot be known now."""
         route = await self._route(topic)
         if route is None or not route.read_queues:
-            return None
+            return set() if topic not in {queue.topic for queue in self._assigned} else None
         if self._model is MessageModel.BROADCASTING:
             return set(route.read_queues)
         members = await fetch_members(self._instance, route, self._group)
@@ -456,6 +462,7 @@ class GroupConsumer(ABC):
                 await self._move(held, result.next_offset)
                 return
             held.next_offset = result.next_offset
+            held.is_at_end = result.next_offset >= result.max_offset
             if result.messages:
                 held.put(result.messages)
                 await self._deliver(held, result.messages)
@@ -487,10 +494,3 @@ class GroupConsumer(ABC):
         for held in held_queues:
             if held.queue in kept:
                 held.committed = offsets[held.queue]
-
-
-def _checked_subscription(topic: str, wanted: Filter) -> SubscriptionData:
-    problem = names.topic_name_problem(topic)
-    if problem is not None:
-        raise InvalidArgument(problem)
-    return subscription(topic, wanted)

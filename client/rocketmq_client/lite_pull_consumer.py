@@ -11,13 +11,9 @@ from rocketmq_client import running_info
 from rocketmq_client.allocation import AllocationStrategy
 from rocketmq_client.callbacks import DirectResult
 from rocketmq_client.errors import InvalidArgument
-from rocketmq_client.group_consumer import (
-    QUEUE_BYTES_MAX,
-    QUEUE_COUNT_MAX,
-    GroupConsumer,
-    MessageModel,
-)
+from rocketmq_client.group_consumer import QUEUE_BYTES_MAX, QUEUE_COUNT_MAX, GroupConsumer
 from rocketmq_client.instance import ClientInstance
+from rocketmq_client.membership import MessageModel
 from rocketmq_client.messages import MessageView
 from rocketmq_client.offsets import OffsetStore
 from rocketmq_client.process_queue import ProcessQueue
@@ -121,6 +117,7 @@ class LitePullConsumer(GroupConsumer):
             self._subscriptions[topic] = subscription(topic, wanted)
         self._starts = dict(queues) if isinstance(queues, Mapping) else {}
         self._chosen = chosen
+        self._is_settled = True
         async with self._rebalance_lock:
             await self._apply_chosen(chosen)
 

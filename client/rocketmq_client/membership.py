@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Iterable
+from enum import Enum
 
 import msgspec
 
 from rocketmq_client.errors import ClientError, RequestRefused
 from rocketmq_client.instance import ClientInstance
 from rocketmq_client.routes import Route
+from rocketmq_remoting import bodies
 from rocketmq_remoting.bodies import (
     CheckClientRequestBody,
     ConsumerListBody,
@@ -25,6 +27,13 @@ from rocketmq_remoting.headers.clients import ConsumerGroupHeader
 logger = logging.getLogger(__name__)
 
 LOCK_TIMEOUT_MS = 1000
+
+
+class MessageModel(Enum):
+    """Whether members share the queues or each gets everything."""
+
+    CLUSTERING = bodies.CLUSTERING
+    BROADCASTING = bodies.BROADCASTING
 
 
 async def fetch_members(instance: ClientInstance, route: Route, group: str) -> list[str] | None:

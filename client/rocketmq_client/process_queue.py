@@ -24,6 +24,7 @@ class ProcessQueue:
         self.bytes_held = 0
         self.is_dropped = False
         self.is_confirmed = False  # a pull was answered, so the broker accepts the offset
+        self.is_at_end = False  # the last answer reached what its broker then held
         self.locked_until = 0.0
         self.last_pull_ms = 0
         self.last_consume_ms = 0

@@ -15,13 +15,8 @@ from rocketmq_client import running_info
 from rocketmq_client.allocation import AllocationStrategy
 from rocketmq_client.callbacks import DirectResult
 from rocketmq_client.errors import ClientClosed, ClientError, InvalidArgument
-from rocketmq_client.group_consumer import (
-    QUEUE_BYTES_MAX,
-    QUEUE_COUNT_MAX,
-    GroupConsumer,
-    MessageModel,
-)
-from rocketmq_client.membership import QueueLocks
+from rocketmq_client.group_consumer import QUEUE_BYTES_MAX, QUEUE_COUNT_MAX, GroupConsumer
+from rocketmq_client.membership import MessageModel, QueueLocks
 from rocketmq_client.messages import ConsumeResult, MessageView
 from rocketmq_client.process_queue import ProcessQueue
 from rocketmq_client.pulling import PULL_COUNT

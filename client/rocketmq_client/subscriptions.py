@@ -6,6 +6,7 @@ import time
 from dataclasses import dataclass
 
 from rocketmq_client.errors import InvalidArgument
+from rocketmq_common import names
 from rocketmq_common.hashing import java_hash
 from rocketmq_remoting.bodies import EXPRESSION_SQL92, EXPRESSION_TAG, SubscriptionData
 
@@ -61,3 +62,11 @@ def is_wanted(data: SubscriptionData, tag: str) -> bool:
     if data.expression_type != EXPRESSION_TAG or not data.tags_set:
         return True
     return tag in data.tags_set
+
+
+def checked_subscription(topic: str, wanted: Filter) -> SubscriptionData:
+    """As `subscription`; raises InvalidArgument for what is no name of a topic, too."""
+    problem = names.topic_name_problem(topic)
+    if problem is not None:
+        raise InvalidArgument(problem)
+    return subscription(topic, wanted)

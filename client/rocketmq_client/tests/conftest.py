@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
+from typing import Any
 
 import pytest
 
+from rocketmq_client import Producer
 from rocketmq_testkit.fake_cluster import FakeCluster
 
-WAIT_SECONDS = 10.0
+WAIT_SECONDS = 30.0
 
 
 @pytest.fixture
@@ -33,3 +35,10 @@ async def until(condition: Callable[[], object], what: str = "condition") -> Non
         if asyncio.get_running_loop().time() > deadline:
             pytest.fail(f"{what} did not come true within {WAIT_SECONDS} s")
         await asyncio.sleep(0.005)
+
+
+async def send_all(cluster: FakeCluster, topic: str, bodies: Sequence[bytes], **arguments: Any) -> None:
+    """Send ``bodies`` one after the other, each with ``arguments`` of `Producer.send`."""
+    async with Producer(cluster.name_server) as producer:
+        for body in bodies:
+            await producer.send(topic, body, **arguments)

@@ -86,7 +86,7 @@ async def test_progress_members_and_running_info_of_a_group(cluster):
         progress = await admin.groups.progress("g", topic="orders")
         assert progress.lag == 2
         assert {q.queue.queue_id for q in progress.queues} == {0, 1}
-        assert await admin.groups.topics("g") == ["orders"]
+        assert set(await admin.groups.topics("g")) - {"%RETRY%g"} == {"orders"}
         assert await admin.topics.groups("orders") == ["g"]
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Any
 
@@ -14,15 +14,18 @@ from rocketmq_tools.cli.names import complete_topic
 from rocketmq_tools.cli.options import Globals, namesrv_long_option, output_option
 from rocketmq_tools.cli.session import note, run
 from rocketmq_tools.cli.values import Duration, Position, PositionType
-from rocketmq_tools.errors import CommandError
+from rocketmq_tools.errors import CommandError, ExitCode
 
 if TYPE_CHECKING:
-    from rocketmq_client import MessageView
+    from rocketmq_client import Delivery, MessageView, PushConsumer
 
 Acknowledge = Callable[[], Awaitable[None]]
 
 GROUP_WAIT_MS = 3000
 POLL_MS = 200
+# How often it is looked whether a group has anything to do, and how long it may take to get queues.
+IDLE_LOOK_MS = 20
+ASSIGNMENT_MAX_MS = 30_000
 
 
 @click.command(
@@ -48,7 +51,9 @@ Formats (-F):
 )
 @click.option("-n", "-c", "--count", "count", type=click.IntRange(1), help="Stop after so many messages.")
 @click.option("-f", "--follow", is_flag=True, help="Wait for more instead of stopping at the end.")
-@click.option("--wait", "wait_ms", type=Duration(), help="With -g and without -f: stop after such a silence (3s).")
+@click.option(
+    "--wait", "wait_ms", type=Duration(), help="With -g and without -f: stop when nothing came for so long (3s)."
+)
 @click.option("--tag", default="*", help="Only these tags: 'A || B'.")
 @click.option("--sql", help="Only messages whose properties satisfy this SQL92 expression.")
 @click.option("-F", "--format", "layout", help="How to print each message; see below.")
@@ -200,8 +205,6 @@ async def _consume(
     orderly: bool,
 ) -> AsyncGenerator[tuple[MessageView, Acknowledge], None]:
     """As a member of ``group``; each message is to be acknowledged when it has been printed."""
-    import asyncio
-
     from rocketmq_client import ConsumeFrom, MessageModel, PushConsumer
 
     kinds = {None: ConsumeFrom.LAST, "start": ConsumeFrom.FIRST, "end": ConsumeFrom.LAST, "time": ConsumeFrom.TIMESTAMP}
@@ -218,10 +221,42 @@ async def _consume(
         orderly=orderly,
     ) as consumer:
         deliveries = aiter(consumer)
-        while True:
-            try:
-                async with asyncio.timeout(None if silence_ms is None else silence_ms / 1000):
-                    delivery = await anext(deliveries)
-            except (TimeoutError, StopAsyncIteration):
-                return
+        while (delivery := await _next_before_silence(consumer, deliveries, silence_ms)) is not None:
             yield delivery.message, delivery.ack
+
+
+async def _next_before_silence(
+    consumer: PushConsumer, deliveries: AsyncIterator[Delivery], silence_ms: int | None
+) -> Delivery | None:
+    """The next message; ``None`` when there was nothing to do for ``silence_ms``.
+
+    Joining the group, being given queues and asking for the first messages take their time and are no silence.
+    """
+    import asyncio
+    import time
+
+    coming = asyncio.ensure_future(anext(deliveries, None))
+    began = time.monotonic()
+    idle_since: float | None = None
+    try:
+        while silence_ms is not None and not coming.done():
+            await asyncio.wait({coming}, timeout=IDLE_LOOK_MS / 1000)
+            now = time.monotonic()
+            if consumer.is_idle:
+                idle_since = now if idle_since is None else idle_since
+                if now - idle_since >= silence_ms / 1000 and not coming.done():
+                    return None
+            else:
+                idle_since = None
+                if now - began > ASSIGNMENT_MAX_MS / 1000 and not coming.done():
+                    raise CommandError(
+                        f"group {consumer.group} has nothing to read from after {ASSIGNMENT_MAX_MS // 1000} s",
+                        why="its queues could not be shared out, or their brokers do not answer",
+                        remedy=f"rocketmq group diagnose {consumer.group}",
+                        exit_code=ExitCode.TIMEOUT,
+                    )
+        return await coming
+    finally:
+        if not coming.done():
+            coming.cancel()
+            await asyncio.wait({coming})

@@ -225,6 +225,19 @@ def test_a_group_remembers_what_it_printed(running: ClusterThread, rocketmq: Com
     assert rocketmq("group", "lag", "g", "-o", "json").data["lag"] == 0
 
 
+def test_the_wait_of_a_group_begins_when_its_queues_have_answered(running: ClusterThread, rocketmq: Command) -> None:
+    rocketmq("produce", "orders", "x")
+
+    def refuse(cluster: FakeCluster) -> None:
+        for broker in cluster.brokers.values():
+            # The client tries again after a second, five times the silence.
+            broker.fail(RequestCode.PULL_MESSAGE, ResponseCode.SYSTEM_ERROR, times=6)
+
+    running.call(refuse)
+    printed = rocketmq("consume", "orders", "-g", "g", "--from", "start", "--wait", "200ms", "-F", "%b")
+    assert (printed.out, printed.code) == ("x", ExitCode.OK)
+
+
 def test_an_interrupt_ends_following_with_a_count_and_success(running: ClusterThread, rocketmq: Command) -> None:
     rocketmq("produce", "orders", "x")
     following = subprocess.Popen(
