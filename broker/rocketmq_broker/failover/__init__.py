@@ -1,1 +1,1 @@
-"""Who is master of a broker group: election by a lease, in-sync sets, fencing, switchover. Decisions here are pure, effects in `succession`."""
+"""Who is master of a broker group: a lease, elections, in-sync sets. Decisions are pure here; their effects are in `succession`."""

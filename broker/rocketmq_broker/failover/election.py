@@ -1,11 +1,13 @@
 """Who may be master: decisions of one replica on what it saw of the lease. No I/O, no clock; times are monotonic seconds.
 
 The rules that make it safe (each is a line below and an invariant of the simulation):
-- Only a member of the in-sync set is elected, by a compare-and-swap that raises the epoch; every acknowledged message is on every member.
-- A candidate waits a whole lease duration since it last saw the lease renewed and since it last acknowledged anything to the old
-  master. The old master may write only while its last renewal, or the answers of all members to its pings, are younger than that,
-  counted from when they were *sent*. So one right ends before the other begins, whoever can reach the store.
-- While the outcome of a change of the set is unknown, the union of old and new set must acknowledge.
+- Only a member of the in-sync set is elected, by a compare-and-swap that raises the epoch; every member has every acknowledged
+  message.
+- A candidate waits a whole lease duration since it last saw the lease renewed and since it last acknowledged anything to the
+  old master. The old master may write only while its last renewal, or the answers of all members to its pings, are younger than
+  that, counted from when they were *sent*. So one right ends before the other begins, whoever can reach the store.
+- While the outcome of a change of the set is unknown, the union of old and new set must acknowledge; while that of a release is,
+  nothing is acknowledged.
 """
 
 from __future__ import annotations
@@ -73,9 +75,12 @@ class Election:
         self._renewed_at = -math.inf
         # The last state in which this replica was the holder.
         self._reign: LeaseRecord | None = None
-        # Proposals that may have been taken, all meant for the version.
-        self._proposed: list[LeaseRecord] = []
+        # Of proposals that may have been taken, all meant for one version: their members, the highest epoch, that version.
+        self._proposed_members: set[str] = set()
+        self._proposed_epoch = 0
         self._proposed_for = ""
+        # The lease may be released already: whoever may take it over need not wait.
+        self._is_releasing = False
         self._handover_since: float | None = None
 
     # What happened.
@@ -85,8 +90,8 @@ class Election:
         before = self.observed
         if before is None or _beat(before.record) != _beat(observed.record):
             self._changed_at = now
-        if self._proposed and observed.version != self._proposed_for:
-            self._proposed = []
+        if observed.version != self._proposed_for:
+            self.refuse()
         self.observed = observed
         if observed.record.holder == self.identity:
             self._reign = observed.record
@@ -98,7 +103,9 @@ class Election:
     def propose(self, record: LeaseRecord) -> None:
         """``record`` is about to be written over the state that was observed last."""
         assert self.observed is not None
-        self._proposed.append(record)
+        self._proposed_members.update(record.in_sync)
+        self._proposed_epoch = max(self._proposed_epoch, record.epoch)
+        self._is_releasing |= not record.holder
         self._proposed_for = self.observed.version
 
     def confirm(self, observed: Observed, sent_at: float, now: float) -> None:
@@ -109,7 +116,9 @@ class Election:
 
     def refuse(self) -> None:
         """The write met another version: none of what was proposed for the old one can be taken any more."""
-        self._proposed = []
+        self._proposed_members = set()
+        self._proposed_epoch = 0
+        self._is_releasing = False
 
     # What follows.
 
@@ -134,10 +143,7 @@ class Election:
     @property
     def members(self) -> frozenset[str]:
         """Replicas that must have a message before it is acknowledged; this one included."""
-        members = {self.member, *self.record.in_sync}
-        for proposed in self._proposed:
-            members.update(proposed.in_sync)
-        return frozenset(members)
+        return frozenset((self.member, *self.record.in_sync, *self._proposed_members))
 
     @property
     def is_handing_over(self) -> bool:
@@ -146,13 +152,13 @@ class Election:
 
     def may_follow(self, epoch: int) -> bool:
         """Whether the master of ``epoch`` may be acknowledged anything."""
-        return epoch >= self.record.epoch and all(epoch >= proposed.epoch for proposed in self._proposed)
+        return epoch >= max(self.record.epoch, self._proposed_epoch)
 
     def may_write(self, now: float, heard_at: Mapping[str, float]) -> bool:
         """Whether this process may acknowledge a message at ``now``. ``heard_at``: when the ping was sent that a follower answered
         last.
         """
-        if not self.is_holder:
+        if not self.is_holder or self._is_releasing:
             return False
         if now - self._renewed_at < self._settings.lease_renew_deadline / 1000:
             return True
@@ -163,10 +169,10 @@ class Election:
             now - heard_at.get(name, -math.inf) < self._duration_s for name in self.members if name != self.member
         )
 
-    def decide(self, facts: Facts, now: float, *, may_write: bool) -> LeaseRecord | None:
+    def decide(self, facts: Facts, now: float) -> LeaseRecord | None:
         """What this replica wants the lease to be now, ``None`` when it should stay as it is.
 
-        A master renews it with each call. ``may_write`` is `may_write` of now.
+        A master renews it with each call.
         """
         if self.observed is None:
             return None

@@ -21,9 +21,9 @@ class LeaseConflict(Exception):
 class LeaseRecord(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     """Replicas are named by their stable name. ``holder`` is ``name/uid/incarnation`` of one process, empty when released.
 
-    ``epoch`` grows with each new master. ``offsets`` are log ends that the master knew of at its last renewal: its own, as far as
-    acknowledged, and its followers'. ``suspects`` are replicas, with their log ends, that may have lost acknowledged bytes in a power
-    loss. ``target`` names the replica that is to take over; ``unclean`` (``name@epoch``) is a person's permission for a
+    ``epoch`` grows with each new master. ``offsets`` are log ends that the master knew of at its last renewal: its own, as far
+    as acknowledged, and its followers'. ``suspects`` are replicas, with their log ends, that may have lost acknowledged bytes in a
+    power loss. ``target`` names the replica that is to take over; ``unclean`` (``name@epoch``) is a person's permission for a
     replica outside the set to replace that epoch.
     """
 

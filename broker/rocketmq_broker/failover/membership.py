@@ -1,7 +1,7 @@
 """Which replicas are in sync: what the master wants to write into the lease next.
 
-A member is waited for by every send, so one that is gone must leave soon; and only a member may be elected, so none may leave before
-the lease says so, nor enter before it has everything that was acknowledged.
+A member is waited for by every send, so one that is gone must leave soon; only a member may be elected, so none enters before it
+has everything that was acknowledged.
 """
 
 from __future__ import annotations
