@@ -1,8 +1,8 @@
-"""etcd, kube-apiserver, kube-controller-manager and Helm: where they are, and how they are built.
+"""Programs of Kubernetes and around it: where they are, and how they are built.
 
-``python -m e2e.kubernetes.binaries`` builds those of Kubernetes, and Helm, from their Go modules, by name, into the cache outside
-git (some minutes, 3 GB of disk); etcd is Debian's etcd-server. Tests never build: they skip, saying what is missing and how to
-get it.
+``python -m e2e.kubernetes.binaries`` builds those that the API-server rung needs from their Go modules, by name, into the cache
+outside git (some minutes, 3 GB of disk); ``--kind`` builds those of the kind rung as well. The API-server rung takes Debian's
+etcd-server unless etcd was built. Tests never build: they skip, saying what is missing and how to get it.
 """
 
 from __future__ import annotations
@@ -12,26 +12,44 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 
-from e2e.toolchain import ToolMissing, cache_directory
+from e2e.toolchain import E2E, ToolMissing, cache_directory
 
 VERSION = "v1.34.4"
-HERE = Path(__file__).resolve().parent
+CONTROL_PLANE = "kubernetes/controlplane"
+MODULES = "kind/modules"
+# Program: (folder of its module under e2e/, package).
 PROGRAMS = {
-    "kube-apiserver": ("controlplane", "k8s.io/kubernetes/cmd/kube-apiserver"),
-    "kube-controller-manager": ("controlplane", "k8s.io/kubernetes/cmd/kube-controller-manager"),
-    "helm": ("helm", "helm.sh/helm/v3/cmd/helm"),
+    "kube-apiserver": (CONTROL_PLANE, "k8s.io/kubernetes/cmd/kube-apiserver"),
+    "kube-controller-manager": (CONTROL_PLANE, "k8s.io/kubernetes/cmd/kube-controller-manager"),
+    "helm": ("kubernetes/helm", "helm.sh/helm/v3/cmd/helm"),
+    "kube-scheduler": (CONTROL_PLANE, "k8s.io/kubernetes/cmd/kube-scheduler"),
+    "kube-proxy": (CONTROL_PLANE, "k8s.io/kubernetes/cmd/kube-proxy"),
+    "kubelet": (CONTROL_PLANE, "k8s.io/kubernetes/cmd/kubelet"),
+    "kubeadm": (CONTROL_PLANE, "k8s.io/kubernetes/cmd/kubeadm"),
+    "kubectl": (CONTROL_PLANE, "k8s.io/kubernetes/cmd/kubectl"),
+    "kind": (f"{MODULES}/kind", "sigs.k8s.io/kind"),
+    "etcd": (f"{MODULES}/etcd", "go.etcd.io/etcd/server/v3"),
+    "coredns": (f"{MODULES}/coredns", "github.com/coredns/coredns"),
+    "local-path-provisioner": (
+        f"{MODULES}/local-path-provisioner",
+        "github.com/rancher/local-path-provisioner",
+    ),
 }
+API_SERVER_RUNG = ("kube-apiserver", "kube-controller-manager", "helm")
+# Where node images can be pulled, or the cluster exists already, these do.
+CLUSTER_TOOLS = ("kind", "kubectl", "helm")
 BUILD_TIMEOUT_SECONDS = 3600
-HOW_TO_BUILD = "python -m e2e.kubernetes.binaries builds it (needs Go 1.25; some minutes)"
+HOW_TO_BUILD = "python -m e2e.kubernetes.binaries [--kind] builds it (needs Go 1.25; some minutes)"
 
 
 def directory(module: str) -> Path:
     """Where the programs of this version of a module lie."""
-    root = HERE / module
+    root = E2E / module
     digest = hashlib.sha256((root / "go.mod").read_bytes() + (root / "go.sum").read_bytes()).hexdigest()[:16]
-    return cache_directory() / "kubernetes" / f"{module}-{digest}"
+    return cache_directory() / "kubernetes" / f"{root.name}-{digest}"
 
 
 def program(name: str) -> str:
@@ -43,11 +61,11 @@ def program(name: str) -> str:
     found = shutil.which(name)
     if found is not None:
         return found
-    hint = "Debian: apt-get install etcd-server" if name == "etcd" else HOW_TO_BUILD
+    hint = f"Debian: apt-get install etcd-server, or {HOW_TO_BUILD}" if name == "etcd" else HOW_TO_BUILD
     raise ToolMissing(f"{name} is not here: {hint}")
 
 
-def build() -> list[Path]:
+def build(names: Iterable[str] = API_SERVER_RUNG) -> list[Path]:
     """Build what is missing; raises ToolMissing when Go is, CalledProcessError when building fails."""
     go = shutil.which("go")
     if go is None:
@@ -62,13 +80,14 @@ def build() -> list[Path]:
     }
     flags = " ".join(["-s", "-w", *(f"-X {key}={value}" for key, value in values.items())])
     built = []
-    for name, (module, package) in PROGRAMS.items():
+    for name in names:
+        module, package = PROGRAMS[name]
         target = directory(module) / name
         if not target.is_file():
             target.parent.mkdir(parents=True, exist_ok=True)
             part = target.with_name(f"{name}.{os.getpid()}.part")
             command = [go, "build", "-ldflags", flags, "-o", str(part), package]
-            subprocess.run(command, cwd=HERE / module, check=True, timeout=BUILD_TIMEOUT_SECONDS)
+            subprocess.run(command, cwd=E2E / module, check=True, timeout=BUILD_TIMEOUT_SECONDS)
             part.replace(target)
         built.append(target)
     return built
@@ -76,6 +95,6 @@ def build() -> list[Path]:
 
 if __name__ == "__main__":
     try:
-        print("\n".join(map(str, build())))
+        print("\n".join(map(str, build(PROGRAMS if "--kind" in sys.argv[1:] else API_SERVER_RUNG))))
     except ToolMissing as missing:
         sys.exit(str(missing))

@@ -1,0 +1,209 @@
+"""Apache's Java client on both sides of the cluster's border, and load that remembers what was acknowledged."""
+
+from __future__ import annotations
+
+import socket
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import yaml
+
+from e2e import toolchain
+from e2e.drivers import JAVA_CLIENT_OPTIONS, Driver, PeerError, java_driver
+from e2e.kind.cluster import KindCluster
+from e2e.kind.images import JAVA_CLIENT
+from e2e.kubernetes.binaries import program
+from e2e.processes import wait_until
+
+POD = "java-client"
+SECURITY = {
+    "runAsNonRoot": True, "runAsUser": 3000, "runAsGroup": 3000, "seccompProfile": {"type": "RuntimeDefault"},
+}  # fmt: skip
+SEND_TIMEOUT_MS = 3000
+PAUSE_SECONDS = 0.01
+WAIT_SECONDS = 120.0
+REMOTING, NAMESRV_REMOTING = 10911, 9876
+
+
+def start_pod(cluster: KindCluster, namespace: str) -> None:
+    """A Pod that waits to be told to run the client; it satisfies the restricted standard."""
+    container = {
+        "name": "client", "image": JAVA_CLIENT, "imagePullPolicy": "IfNotPresent", "command": ["sleep", "infinity"],
+        "securityContext": {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}},
+    }  # fmt: skip
+    document = {
+        "apiVersion": "v1", "kind": "Pod", "metadata": {"name": POD, "namespace": namespace},
+        "spec": {
+            "automountServiceAccountToken": False, "terminationGracePeriodSeconds": 0, "securityContext": SECURITY,
+            "containers": [container],
+        },
+    }  # fmt: skip
+    cluster.kubectl("apply", "-f", "-", data=yaml.safe_dump(document))
+    cluster.kubectl("wait", "--for=condition=Ready", f"pod/{POD}", "-n", namespace, "--timeout=180s")
+
+
+def inside(cluster: KindCluster, namespace: str, directory: Path) -> Driver:
+    """The client in the Pod, driven through its standard input and output."""
+    command = [
+        program("kubectl"), "--kubeconfig", str(cluster.kubeconfig), "exec", "-i", "-n", namespace, POD, "--", "java",
+        *toolchain.JAVA_OPEN_OPTIONS, *JAVA_CLIENT_OPTIONS, "-Duser.home=/tmp", "-Drocketmq.client.rebalance.waitInterval=2000",
+        "-cp", "/opt/peer/classes:/opt/peer/jars/*", "PeerDriver",
+    ]  # fmt: skip
+    return Driver("java-inside", command, directory)
+
+
+@dataclass(frozen=True, slots=True)
+class Exposure:
+    """How a cluster is reached from this machine: ``namesrv`` by a node's port, ``hosts`` for the names that brokers give."""
+
+    namesrv: str
+    hosts: Mapping[str, str]
+
+
+def expose(cluster: KindCluster, namespace: str, name: str, brokers: Mapping[str, str]) -> Exposure:
+    """Lead clients outside to the name servers by a node port, and to each broker of ``brokers`` by the node named with it.
+
+    Brokers advertise the name of their Service and the port that they listen on, so a client outside must find both somewhere:
+    an external address for the port, a hosts file for the name.
+    """
+    addresses = {
+        node["metadata"]["name"]: next(a["address"] for a in node["status"]["addresses"] if a["type"] == "InternalIP")
+        for node in cluster.objects("nodes")
+    }
+    services = [
+        _service(
+            namespace, f"{name}-namesrv-outside", NAMESRV_REMOTING, type="NodePort",
+            selector={"rocketmqkube.dev/cluster": name, "rocketmqkube.dev/component": "namesrv"},
+        )
+    ]  # fmt: skip
+    for pod, node in brokers.items():
+        selector = {"statefulset.kubernetes.io/pod-name": pod}
+        services.append(
+            _service(namespace, f"{pod}-outside", REMOTING, externalIPs=[addresses[node]], selector=selector)
+        )
+    cluster.kubectl("apply", "-f", "-", data=yaml.safe_dump_all(services))
+    (service,) = cluster.objects("service", f"{name}-namesrv-outside", "-n", namespace)
+    entry = next(address for node, address in sorted(addresses.items()) if node.endswith("-control-plane"))
+    hosts = {f"{pod}.{namespace}.svc": addresses[node] for pod, node in brokers.items()}
+    return Exposure(f"{entry}:{service['spec']['ports'][0]['nodePort']}", hosts)
+
+
+def _service(namespace: str, name: str, port: int, **spec: Any) -> dict[str, Any]:
+    ports = [{"name": "remoting", "port": port, "targetPort": "remoting", "protocol": "TCP"}]
+    metadata = {"name": name, "namespace": namespace}
+    # Like the operator's Services: a broker that is not ready for new clients still serves those it has.
+    return {"apiVersion": "v1", "kind": "Service", "metadata": metadata, "spec": {**spec, "ports": ports}}
+
+
+def outside(exposure: Exposure, directory: Path) -> Driver:
+    """The client on this machine."""
+    names = {**exposure.hosts, socket.gethostname(): "127.0.0.1", "localhost": "127.0.0.1"}
+    hosts = directory / "hosts"
+    hosts.write_text("".join(f"{address} {name}\n" for name, address in names.items()), encoding="ascii")
+    return java_driver(toolchain.apache(), directory, (f"-Djdk.net.hosts.file={hosts}",))
+
+
+@contextmanager
+def producing(driver: Driver, namesrv: str, name: str) -> Iterator[None]:
+    """A started producer."""
+    driver.call("producer.start", name=name, namesrv=namesrv, group=name, timeout_ms=SEND_TIMEOUT_MS)
+    try:
+        yield
+    finally:
+        driver.call("producer.stop", name=name)
+
+
+def send(driver: Driver, name: str, topic: str, *bodies: str) -> None:
+    """Send by a started producer; raises AssertionError unless all are acknowledged, PeerError when the client gave up."""
+    results = driver.call("producer.send", name=name, topic=topic, messages=[{"body": body} for body in bodies])
+    assert [one["status"] for one in results] == ["SEND_OK"] * len(bodies), results
+
+
+def consume(driver: Driver, namesrv: str, name: str, topic: str, wanted: set[str]) -> list[str]:
+    """Bodies, in the order of arrival, that a new group gets from the topic's beginning until it has all wanted."""
+    driver.call(
+        "consumer.start", name=name, namesrv=namesrv, group=name, subscriptions=[{"topic": topic}], **{"from": "FIRST_OFFSET"}
+    )
+    bodies: list[str] = []
+
+    def complete() -> bool:
+        bodies.extend(m["body"] for m in driver.call("consumer.received", name=name, since=len(bodies)))
+        return wanted <= set(bodies)
+
+    try:
+        wait_until(complete, f"{name} gets {len(wanted)} messages", WAIT_SECONDS, poll_seconds=0.3)
+    except TimeoutError as late:
+        lost = sorted(wanted - set(bodies))
+        raise AssertionError(f"{late}: {len(lost)} of {len(wanted)} are missing, such as {lost[:5]}") from late
+    finally:
+        driver.call("consumer.stop", name=name)
+    return bodies
+
+
+@dataclass
+class Load:
+    """Sends one message after the other in a thread of its own, from ``with`` to its end."""
+
+    driver: Driver
+    namesrv: str
+    topic: str
+    acknowledged: list[str] = field(default_factory=list)
+    acknowledged_at: list[float] = field(default_factory=list)
+    refused: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name=f"load on {self.topic}")
+        self._failure: BaseException | None = None
+
+    def __enter__(self) -> Self:
+        self.driver.call("producer.start", name=self.topic, namesrv=self.namesrv, group=self.topic, timeout_ms=SEND_TIMEOUT_MS)
+        self._thread.start()
+        self.wait_more(20)
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._stop.set()
+        self._thread.join()
+        self.driver.call("producer.stop", name=self.topic)
+        if self._failure is not None and error is None:
+            raise self._failure
+
+    def wait_more(self, count: int) -> None:
+        """Wait until ``count`` more messages are acknowledged."""
+        wanted = len(self.acknowledged) + count
+        wait_until(
+            lambda: len(self.acknowledged) >= wanted or self._failure is not None,
+            f"{count} more acknowledged (refused lately: {self.refused[-3:]})", WAIT_SECONDS, poll_seconds=0.1,
+        )  # fmt: skip
+
+    @property
+    def longest_gap_seconds(self) -> float:
+        """The longest time between two acknowledgements."""
+        return max((b - a for a, b in zip(self.acknowledged_at, self.acknowledged_at[1:], strict=False)), default=0.0)
+
+    def _run(self) -> None:
+        number = 0
+        try:
+            while not self._stop.is_set():
+                body = f"{self.topic}-{number}"
+                number += 1
+                try:
+                    (result,) = self.driver.call(
+                        "producer.send", name=self.topic, topic=self.topic, messages=[{"body": body}]
+                    )
+                except PeerError as refusal:
+                    self.refused.append(str(refusal)[:500])
+                    continue
+                if result["status"] == "SEND_OK":
+                    self.acknowledged.append(body)
+                    self.acknowledged_at.append(time.monotonic())
+                self._stop.wait(PAUSE_SECONDS)
+        except (RuntimeError, TimeoutError, OSError) as failure:
+            self._failure = failure

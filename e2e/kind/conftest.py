@@ -1,0 +1,89 @@
+"""One cluster for all tests of this folder; the operator is installed once, by Helm; what fails leaves its evidence.
+
+Nothing runs unless it is asked for (``make e2e-kind``): a cluster of three nodes is too much for every run of every test.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import uuid
+from collections.abc import Generator, Iterator
+from pathlib import Path
+
+import pytest
+
+from e2e.kind import clients, images
+from e2e.kind.cluster import KindCluster, Kubernetes, evidence_directory, provider
+from e2e.kind.objects import make_namespace
+from e2e.toolchain import ToolMissing
+
+REQUIRE = "ROCKETMQ_REQUIRE_KIND"  # 1: run, and fail when no cluster can be had
+OPERATOR_NAMESPACE = "rocketmq-system"
+CHART = images.REPOSITORY / "charts" / "rocketmq-operator"
+CLUSTER = pytest.StashKey[Kubernetes]()
+
+
+@pytest.fixture(scope="session")
+def kubernetes(request: pytest.FixtureRequest) -> Iterator[Kubernetes]:
+    if os.environ.get(REQUIRE) != "1":
+        pytest.skip(f"takes a cluster of three nodes: make e2e-kind, or {REQUIRE}=1")
+    shutil.rmtree(evidence_directory(), ignore_errors=True)
+    try:
+        with provider() as running:
+            request.config.stash[CLUSTER] = running
+            yield running
+    except ToolMissing as missing:
+        pytest.fail(f"{missing} ({REQUIRE}=1 allows no skip)")
+
+
+@pytest.fixture(scope="session")
+def kind(kubernetes: Kubernetes) -> KindCluster:
+    """For tests that break nodes or stand outside."""
+    if not isinstance(kubernetes, KindCluster):
+        pytest.skip("needs a cluster of kind's: its nodes are killed, its addresses are this machine's")
+    return kubernetes
+
+
+@pytest.fixture(scope="session")
+def operator(kubernetes: Kubernetes) -> str:
+    """The name of the Helm release of the operator, in OPERATOR_NAMESPACE."""
+    make_namespace(kubernetes, OPERATOR_NAMESPACE)
+    kubernetes.helm("install", "rocketmq", str(CHART), "-n", OPERATOR_NAMESPACE, "--wait", "--timeout", "180s")
+    return "rocketmq"
+
+
+@pytest.fixture(scope="session")
+def java_image(kind: KindCluster) -> str:
+    name = images.build_java_client(kind.engine)
+    kind.load(name)
+    return name
+
+
+@pytest.fixture(scope="module")
+def namespace(kubernetes: Kubernetes) -> Iterator[str]:
+    """One for the module; everything in it goes with it."""
+    name = f"mq-{uuid.uuid4().hex[:8]}"
+    make_namespace(kubernetes, name)
+    yield name
+    kubernetes.kubectl("delete", "namespace", name, "--wait=true", "--timeout=180s")
+
+
+@pytest.fixture(scope="module")
+def inside(kind: KindCluster, namespace: str, java_image: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[clients.Driver]:
+    """Apache's Java client in a Pod."""
+    clients.start_pod(kind, namespace)
+    with clients.inside(kind, namespace, tmp_path_factory.mktemp("inside")) as driver:
+        yield driver
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    report = yield
+    if report.failed and CLUSTER in item.config.stash and Path(__file__).parent in item.path.parents:
+        directory = evidence_directory() / item.name
+        item.config.stash[CLUSTER].keep_evidence(directory)
+        report.sections.append(("evidence", str(directory)))
+    return report
