@@ -27,8 +27,10 @@ from rocketmq_broker.held_pulls import RECHECK_MS
 from rocketmq_broker.identity import Identity, resolve_identity
 from rocketmq_broker.observation import Observation
 from rocketmq_broker.offsets import OffsetProcessor
+from rocketmq_broker.pop.service import Pop
 from rocketmq_broker.pull import PullProcessor
 from rocketmq_broker.query import QueryProcessor
+from rocketmq_broker.recall import RecallProcessor
 from rocketmq_broker.registration import Registration
 from rocketmq_broker.replies import ReplyProcessor
 from rocketmq_broker.send import SendProcessor
@@ -36,6 +38,8 @@ from rocketmq_broker.send_back import SendBackProcessor
 from rocketmq_broker.services import EXPIRY_SCAN_MS, ClientExpiry, IndexBuilder, Retention, forgiving
 from rocketmq_broker.settings import HTTP_PORT, LISTEN_PORT, BrokerRole, LoadedSettings
 from rocketmq_broker.statistics import BrokerStatistics
+from rocketmq_broker.timer.sending import TimerSender
+from rocketmq_broker.timer.service import TimerService
 from rocketmq_broker.topics import TopicTable
 from rocketmq_broker.transactions.service import Transactions
 from rocketmq_common.clock import Clock, SystemClock
@@ -121,6 +125,10 @@ class Broker:
             self.io,
             delay_levels_ms=delay_levels_ms,
         )
+        self.timers = TimerService(
+            settings, self.store, self.statistics, self.files, directory, self.clock, self.io
+        )
+        self.timer_sending = TimerSender(settings, self.timers, self.clock)
         self.replication = Replication(
             settings, loaded.replication, self.identity, self.store,
             MetadataSync(
@@ -139,7 +147,7 @@ class Broker:
         self.admission = Admission(settings, loop.call_soon)
         self.sending = SendProcessor(
             settings, self.admission, self.identity, self.store, self.topics, self.groups, self.locks, self.statistics, self.clock,
-            self.replication.promise, self.transactions,
+            self.replication.promise, self.transactions, self.timer_sending,
             delay_level_max=len(delay_levels_ms),
         )  # fmt: skip
         self.pulling = PullProcessor(
@@ -148,7 +156,11 @@ class Broker:
         # A pull that waits for messages is told of the move now, not when the next message comes.
         self.offsets.on_reset.append(self.pulling.held.wake_group)
         self.pulling.is_master_reachable = lambda: self.replication.is_master_reachable
-        self.retention = Retention(self.store, self.clock)
+        self.pop = Pop(
+            settings, self.store, self.topics, self.groups, self.offsets, self.statistics, self.files, directory,
+            self.clock, self.io,
+        )  # fmt: skip
+        self.retention = Retention(self.store, self.clock, self.timers.may_remove)
         self.observation = Observation(
             loaded, self.identity, self.topics, self.groups, self.offsets, self.consumers, self.producers, self.store,
             self.delay, self.statistics, self.files, self.clock,
@@ -189,6 +201,9 @@ class Broker:
             QueryProcessor(settings, self.store),
             ClientProcessor(settings, self.topics, self.groups, self.consumers, self.producers, self.locks),
             self.transactions,
+            RecallProcessor(
+                settings, self.store, self.topics, self.statistics, self.clock, self.replication.promise, self.timer_sending
+            ),
             ReplyProcessor(
                 settings, self.identity, self.store, self.topics, self.producers, self.statistics, self.clock
             ),
@@ -219,7 +234,9 @@ class Broker:
             if settings.broker_role is not BrokerRole.SLAVE:
                 # A slave's master delivers; the copies come with its log.
                 self.delay.start()
-                self.transactions.load(is_unclean=self.recovery.mode == "unclean")
+                is_unclean = self.recovery.mode == "unclean"
+                self.transactions.load(is_unclean=is_unclean)
+                await self.timers.start(is_unclean=is_unclean)
             await self._listen([*self.routes(), *extra_routes])
             self._start_services()
             await self.registration.start()
@@ -233,6 +250,7 @@ class Broker:
         self.is_serving = False
         await self.registration.stop(timeout_ms=UNREGISTER_TIMEOUT_MS)
         self.pulling.release_all()
+        self.pop.release_all()
         for server in (self.vip_server, self.server):
             if server is not None:
                 await server.stop(self.settings.stop_grace_ms)
@@ -284,7 +302,7 @@ class Broker:
         report = self.store.open()
         try:
             self.files.make_directory(Path(self.store_settings.root) / CONFIG_DIRECTORY)
-            for table in (self.topics, self.groups, self.offsets, self.delay):
+            for table in (self.topics, self.groups, self.offsets, self.delay, self.timers):
                 table.load()
         except BaseException:
             self.store.close()
@@ -302,18 +320,22 @@ class Broker:
                 await server.stop(0)
         await self.registration.stop(timeout_ms=0)
         self.delay.stop()
+        self.timers.stop()
         await self.replication.stop()
         await self.observation.stop()
         await self.tasks.stop()
         await self.client.close()
         if self.recovery is not None:
             self.transactions.stop()
+            self.pop.stop()
             # Flush first: what the tables say must not run ahead of the log.
             self.store.close()
             self.transactions.finish()
+            await self.pop.finish()
             await self._save_tables()
             await self.offsets.save_if_dirty()
             await self.delay.save()
+            await self.timers.finish()
             self.recovery = None
         self.io.shutdown()
 
@@ -321,6 +343,7 @@ class Broker:
         self.producers.drop(connection)
         self.consumers.drop(connection)
         self.pulling.drop(connection)
+        self.pop.drop(connection)
 
     def _is_group_notified(self, group: str) -> bool:
         config = self.groups.get(group)
@@ -343,6 +366,7 @@ class Broker:
             forgiving(self.delay.save_behind_flush, "delayOffset.json"),
             "delay progress to disk",
         )
+        every(settings.timer_flush_interval_ms, forgiving(self.timers.save, "the timer wheel"), "timers to disk")
         every(
             TABLES_INTERVAL_MS, forgiving(self._save_tables, "topics.json or subscriptionGroup.json"), "tables to disk"
         )
@@ -352,6 +376,7 @@ class Broker:
         every(settings.clean_resource_interval, self.retention.round, "retention")
         if settings.broker_role is not BrokerRole.SLAVE:
             self.transactions.start(self.tasks)
+            self.pop.start(self.tasks)
         self.observation.start(self.tasks)
 
     def _note_loop_lag(self, lag_ms: float) -> None:

@@ -22,12 +22,16 @@ KEYS_WITHOUT_EFFECT: Final = frozenset(
     flushConsumeQueueThoroughInterval wakeFlushWhenPutMessage wakeCommitWhenPutMessage
     useReentrantLockWhenPutMessage topicQueueLockNum osPageCacheBusyTimeOutMills warmMapedFileEnable
     travelCqFileNumWhenGetMessage deleteCommitLogFilesInterval deleteConsumeQueueFilesInterval
-    destroyMapedFileIntervalForcibly redeleteHangedFileInterval haSlaveFallbehindMax allAckInSyncStateSet timerPrecisionMs
-    timerRollWindowSlot timerMaxDelaySec timerFlushIntervalMs messageIndexSafe enableScheduleAsyncDeliver
+    destroyMapedFileIntervalForcibly redeleteHangedFileInterval haSlaveFallbehindMax allAckInSyncStateSet
+    timerSkipUnknownError timerEnableRetryUntilSuccess messageIndexSafe enableScheduleAsyncDeliver
     transactionOpBatchInterval enableBroadcastOffsetStore metricsExporterType
     metricsPromExporterPort metricsPromExporterHost putConsumeQueueDataByFileChannel mappedFileSwapEnable
     dataReadAheadEnable autoMessageVersionOnTopicLen enableCalcFilterBitMap expectConsumerNumUseFilter
     maxErrorRateOfBloomFilter filterDataCleanTimeSpan bitMapLengthConsumeQueueExt
+    reviveInterval reviveMaxSlow reviveScanTime reviveAckWaitMs popCkStayBufferTime popCkStayBufferTimeOut
+    popCkMaxBufferSize popCkOffsetMaxQueueSize enablePopBatchAck enablePopBufferMerge enableSkipLongAwaitingAck
+    enablePopMessageThreshold enablePopLog popLongPollingForceNotifyInterval initPopOffsetByCheckMsgInMem
+    enableNotifyAfterPopOrderLockRelease popConsumerKVServiceInit popConsumerKVServiceEnable
     """.split()  # noqa: SIM905 - ninety names are read better as words
 )
 # Accepted only with these values: anything else would need a part that is missing, and ignoring it would surprise.

@@ -23,6 +23,7 @@ from rocketmq_broker.identity import Identity
 from rocketmq_broker.put_answers import RESPONSE_CODES, refusal
 from rocketmq_broker.settings import BrokerRole, BrokerSettings
 from rocketmq_broker.statistics import BrokerStatistics, TopicCounters
+from rocketmq_broker.timer.sending import TimerSender
 from rocketmq_broker.topic_creation import SendHeader, TopicCreation, settled
 from rocketmq_broker.topics import TopicLimitReached, TopicTable
 from rocketmq_broker.transactions.sending import HalfSender
@@ -96,6 +97,7 @@ class SendProcessor:
         clock: Clock,
         promise: SendPromise,
         transactions: Transactions,
+        timers: TimerSender,
         *,
         delay_level_max: int,
     ) -> None:
@@ -112,6 +114,7 @@ class SendProcessor:
         self._size_counts = statistics.message_size_counts
         self._clock = clock
         self._delay_level_max = delay_level_max
+        self._timers = timers
         self._targets: dict[str, Target] = {}
         self._creation = TopicCreation(topics, statistics)
         self._unique_ids = UniqueIds()
@@ -158,6 +161,7 @@ class SendProcessor:
             raise _queue_illegal(target, queue_id, connection)
         text = header.properties
         sys_flag = header.sys_flag | target.sys_flag
+        tail = self._ext_tail
         if (
             not target.is_plain
             or "DEL" in text  # DELAY, TIMER_DELAY_*, TIMER_DELIVER_MS
@@ -172,6 +176,10 @@ class SendProcessor:
             topic, queue_id, text = placement
             if topic == names.TRANS_HALF_TOPIC:
                 return self._halves.send(connection, command, header, wanted_queue_id, text, sys_flag)
+            if topic == names.TIMER_TOPIC:
+                if not find_property(text, PROPERTY_UNIQUE_KEY):
+                    text = append_property(text, PROPERTY_UNIQUE_KEY, self._unique_ids.create())
+                tail = self._timers.handle_field(text) + tail
         start = text.find(_UNIQUE_KEY)
         if start >= 0 and (start == 0 or text[start - 1] == "\x02"):
             start += 9
@@ -236,7 +244,7 @@ class SendProcessor:
             queue_offset,
             # Asked of bytes: str.isalnum looks every character up in the Unicode tables.
             key if key.isalnum() else _json_inside(unique_key),
-            self._ext_tail,
+            tail,
         )
         if self._promise.is_deferred and "WAIT\x01f" not in text:
             # Many may wait, and the log has the body.
@@ -407,13 +415,7 @@ class SendProcessor:
             )
         if level > 0:
             return schedule(topic, queue_id, text, level, self._delay_level_max)
-        for name in TIMER_PROPERTIES:
-            if find_property(text, name):
-                raise RemotingError(
-                    ResponseCode.MESSAGE_ILLEGAL,
-                    f"property {name}: delays to the millisecond are not supported by this broker yet: use a delay level",
-                )
-        return Placement(topic, queue_id, text)
+        return Placement(topic, queue_id, text) if is_dead else self._timers.place(topic, queue_id, text)
 
     def _place_half(self, topic: str, queue_id: int, text: str) -> Placement:
         if self._settings.reject_transaction_message:

@@ -13,6 +13,7 @@ from rocketmq_broker.clients.locks import QueueLocks
 from rocketmq_broker.clients.producers import Producers
 from rocketmq_common.clock import Clock
 from rocketmq_common.tasks import TaskRegistry
+from rocketmq_store.retention import MayRemove
 from rocketmq_store.store import MessageStore
 
 logger = logging.getLogger(__name__)
@@ -89,12 +90,13 @@ class IndexBuilder:
 class Retention:
     """Asks the store to remove what has expired and to look at the disk."""
 
-    def __init__(self, store: MessageStore, clock: Clock) -> None:
+    def __init__(self, store: MessageStore, clock: Clock, may_remove: MayRemove) -> None:
         self._store = store
         self._clock = clock
+        self._may_remove = may_remove
 
     def round(self, *, is_manual: bool = False) -> None:
         """One round; an operator's does not wait for the hour of `deleteWhen`."""
-        report = self._store.clean(self._clock.now_ms(), is_manual=is_manual)
+        report = self._store.clean(self._clock.now_ms(), is_manual=is_manual, may_remove=self._may_remove)
         if report.removed_segments:
             logger.info("retention removed %d commit log segments", report.removed_segments)

@@ -91,7 +91,26 @@ class BrokerSettings(msgspec.Struct, kw_only=True, rename="camel"):
     filter_support_retry: bool = False
     lite_pull_message_enable: bool = True
     revive_queue_num: int = 8
+    pop_polling_size: int = 1024
+    max_pop_polling_size: int = 100_000
+    pop_inflight_message_threshold: int = 10_000
+    enable_retry_topic_v2: bool = msgspec.field(name="enableRetryTopicV2", default=False)
+    retrieve_message_from_pop_retry_topic_v1: bool = msgspec.field(
+        name="retrieveMessageFromPopRetryTopicV1", default=True
+    )
+    pop_from_retry_probability: int = 20
+    pop_response_return_actual_retry_topic: bool = False
+    default_message_request_mode: str = "PULL"
+    default_pop_share_queue_num: int = -1
     timer_wheel_enable: bool = True
+    timer_precision_ms: int = 1000
+    timer_roll_window_slot: int = 172_800
+    timer_max_delay_sec: int = 259_200
+    timer_flush_interval_ms: int = 1000
+    timer_congest_num_each_slot: int = (1 << 31) - 1
+    timer_stop_enqueue: bool = False
+    timer_stop_dequeue: bool = False
+    recall_message_enable: bool = False
     default_query_max_num: int = 32
     clean_resource_interval: int = 10_000
     wait_time_mills_in_send_queue: int = 200
@@ -216,6 +235,14 @@ def _check(broker: BrokerSettings, store: StoreSettings, source: str) -> None:
         "transactionCheckMax": (broker.transaction_check_max, 0, 1_000_000),
         "transactionCheckInterval": (broker.transaction_check_interval, 100, 86_400_000),
         "transactionOpMsgMaxSize": (broker.transaction_op_msg_max_size, 32, 1 << 20),
+        "timerPrecisionMs": (broker.timer_precision_ms, 100, 1000),
+        "timerMaxDelaySec": (broker.timer_max_delay_sec, 1, 10 * 366 * 86_400),
+        "timerFlushIntervalMs": (broker.timer_flush_interval_ms, 10, 3_600_000),
+        "timerCongestNumEachSlot": (broker.timer_congest_num_each_slot, 1, (1 << 31) - 1),
+        "popPollingSize": (broker.pop_polling_size, 1, 100_000),
+        "maxPopPollingSize": (broker.max_pop_polling_size, 1, 1_000_000),
+        "popInflightMessageThreshold": (broker.pop_inflight_message_threshold, 32, 1_000_000),
+        "popFromRetryProbability": (broker.pop_from_retry_probability, 0, 100),
         "serverChannelMaxIdleTimeSeconds": (broker.server_channel_max_idle_time_seconds, 10, 86_400),
         "cleanResourceInterval": (broker.clean_resource_interval, 100, 3_600_000),
         "mappedFileSizeCommitLog": (store.commit_log_segment_size, 1 << 14, 1 << 31),
@@ -223,12 +250,17 @@ def _check(broker: BrokerSettings, store: StoreSettings, source: str) -> None:
         "maxMessageSize": (store.message_size_max, 1, 128 << 20),
         "maxHashSlotNum": (store.index_slot_count, 1, 1 << 30),
         "maxIndexNum": (store.index_entry_count, 2, 1 << 30),
+        "mappedFileSizeTimerLog": (store.timer_log_segment_size, 1 << 12, 1 << 31),
         "fileReservedTime": (store.file_reserved_hours, 0, 24 * 3650),
         "diskMaxUsedSpaceRatio": (store.disk_max_used_percent, 1, 100),
     }
     for key, (value, low, high) in numbers.items():
         if not low <= value <= high:
             raise SettingsError(f"{source}: {key}={value}: write a number from {low} to {high}")
+    if broker.default_message_request_mode not in ("PULL", "POP"):
+        raise SettingsError(
+            f"{source}: defaultMessageRequestMode={broker.default_message_request_mode}: write PULL or POP"
+        )
     for key, text in {"brokerName": broker.broker_name, "brokerClusterName": broker.broker_cluster_name}.items():
         if not text or any(character.isspace() or character in "/;," for character in text):
             raise SettingsError(f"{source}: {key}={text!r}: write a name without spaces, '/', ';' and ','")

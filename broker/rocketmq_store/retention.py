@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from enum import IntEnum
 
 import msgspec
@@ -28,6 +28,14 @@ HOUR_MS = 3_600_000
 CLOCK_JUMP_MS = HOUR_MS
 # Queues brought up to date per round, so that tens of thousands of them do not stop the writer.
 QUEUE_COUNT_PER_ROUND = 2000
+
+
+MayRemove = Callable[[int], bool]
+
+
+def anything_goes(_: int) -> bool:
+    """Nobody needs the segment that ends at this log offset."""
+    return True
 
 
 class DiskState(IntEnum):
@@ -127,13 +135,15 @@ class Retention:
         self._last_monotonic = clock.monotonic()
         self._age_paused_until = 0.0
 
-    def clean(self, now_ms: int, *, is_manual: bool = False) -> CleanReport:
+    def clean(self, now_ms: int, *, is_manual: bool, may_remove: MayRemove) -> CleanReport:
         """One round. Raises OSError when files cannot be removed."""
         total, available = self._files.usage(self._log.directory)
         percent = used_percent(total, available)
         state = disk_state(percent, self._settings)
         by_age = self._is_clock_steady(now_ms)
-        removed, removed_bytes, unexpired = self._clean_log(state, now_ms, by_age=by_age, is_manual=is_manual)
+        removed, removed_bytes, unexpired = self._clean_log(
+            state, now_ms, by_age=by_age, is_manual=is_manual, may_remove=may_remove
+        )
         removed_queue_segments, removed_index_files = self._follow()
         return CleanReport(
             disk_state=state,
@@ -145,14 +155,19 @@ class Retention:
             removed_unexpired=unexpired,
         )
 
-    def _clean_log(self, state: DiskState, now_ms: int, *, by_age: bool, is_manual: bool) -> tuple[int, int, int]:
+    def _clean_log(
+        self, state: DiskState, now_ms: int, *, by_age: bool, is_manual: bool, may_remove: MayRemove
+    ) -> tuple[int, int, int]:
         log = self._log
         durable = [s for s in log.segments if s.end <= min(self._positions.flushed, self._positions.dispatched)]
         candidates = [*durable[: self._settings.delete_file_batch_max], None]
         modified = [self._files.modified_ms(s.path) if s is not None else now_ms for s in candidates]
         count, unexpired = plan(modified, self._settings, state, now_ms, by_age=by_age, is_manual=is_manual)
         count = max(min(count, len(log.segments) - 1), 0)
-        for _ in range(count):
+        for number in range(count):
+            if not may_remove(log.segments[0].end):
+                count = number
+                break
             segment = log.remove_first()
             _logger.info(
                 "removed commit log segment %s: %s, disk state %s", segment.path, _reason(state, unexpired), state.name

@@ -60,6 +60,7 @@ class StoreSettings(msgspec.Struct, kw_only=True):
     message_delay_level: str = msgspec.field(
         default="1s 5s 10s 30s 1m 2m 3m 4m 5m 6m 7m 8m 9m 10m 20m 30m 1h 2h", name="messageDelayLevel"
     )
+    timer_log_segment_size: int = msgspec.field(default=104_857_600, name="mappedFileSizeTimerLog")
     # Ours: what Apache does not have.
     recover_corrupt_log: CorruptLogPolicy = msgspec.field(default=CorruptLogPolicy.REFUSE, name="recoverCorruptLog")
 
@@ -86,6 +87,7 @@ class StoreSettings(msgspec.Struct, kw_only=True):
             "maxHashSlotNum": (self.index_slot_count, 1),
             "maxIndexNum": (self.index_entry_count, 2),
             "maxMessageSize": (self.message_size_max, 1),
+            "mappedFileSizeTimerLog": (self.timer_log_segment_size, 4096),
             "flushIntervalCommitLog": (self.flush_interval_ms, 1),
             "flushIntervalConsumeQueue": (self.flush_queue_interval_ms, 1),
         }

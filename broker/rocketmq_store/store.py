@@ -29,7 +29,7 @@ from rocketmq_store.index import Index
 from rocketmq_store.positions import Positions
 from rocketmq_store.reading import Accept, QueueReader
 from rocketmq_store.recovery import Recovery, finish_truncation
-from rocketmq_store.retention import CleanReport, DiskState, Retention
+from rocketmq_store.retention import CleanReport, DiskState, MayRemove, Retention, anything_goes
 from rocketmq_store.searching import Boundary, Searcher, store_timestamp_of
 from rocketmq_store.settings import StoreSettings
 from rocketmq_store.statistics import take_statistics
@@ -192,6 +192,11 @@ class MessageStore:
     # append_plain(topic, queue_id, …) -> (physical offset, queue offset): `append` without rare cases; None there: use `append`.
     # append_batch(NewMessage) -> BatchResult: store a client batch, all or nothing, with consecutive queue offsets.
 
+    def append_despite_full_disk(self, message: NewMessage) -> AppendResult:
+        """`append`, even while a nearly full disk is the reason to refuse: for what must move so that files can go."""
+        is_full = self._refusals.keys() == {"disk"}
+        return self._appender.append_past_refusal(message) if is_full else self.append(message)
+
     def when_durable(self, end_offset: int, callback: DurableCallback) -> None:
         """Call ``callback(status)`` once the log is durable up to ``end_offset``: at once with ASYNC_FLUSH, after the sync with
         SYNC_FLUSH (PUT_OK, FLUSH_DISK_TIMEOUT after `syncFlushTimeout`, UNKNOWN_ERROR when the disk failed).
@@ -350,14 +355,15 @@ class MessageStore:
             self._queues.has_changed = True
         return count
 
-    def clean(self, now_ms: int, *, is_manual: bool = False) -> CleanReport:
+    def clean(self, now_ms: int, *, is_manual: bool = False, may_remove: MayRemove = anything_goes) -> CleanReport:
         """One round of retention and disk checks; the broker calls it every `cleanResourceInterval`.
 
-        ``is_manual``: an operator asked, so expired files go whatever the hour (`deleteWhen`).
+        ``is_manual``: an operator asked, so expired files go whatever the hour (`deleteWhen`). ``may_remove(end)`` is asked
+        before a log segment that ends there goes; False keeps it until the next round.
         """
         if self._retention is None:
             raise StoreClosed(f"store {self._root} is not open")
-        report = self._retention.clean(now_ms, is_manual=is_manual)
+        report = self._retention.clean(now_ms, is_manual=is_manual, may_remove=may_remove)
         self._disk_used_ratio = report.used_percent / 100
         if report.disk_state is DiskState.FULL:
             self.refuse(
