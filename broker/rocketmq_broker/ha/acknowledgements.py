@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Hashable
+from typing import Protocol
 
 from rocketmq_broker.ha.settings import ReplicationSettings
 from rocketmq_store.statuses import PutStatus
@@ -19,15 +20,38 @@ WAITING_COUNT_MAX = 131_072
 ReplicatedCallback = Callable[[PutStatus], None]
 
 
+class Reign(Protocol):
+    """What an elected master may do; see `rocketmq_broker.failover.succession`."""
+
+    @property
+    def member(self) -> str:
+        """This replica's name."""
+        ...
+
+    @property
+    def members(self) -> frozenset[str]:
+        """Replicas that must have a message before it is acknowledged, this one included."""
+        ...
+
+    def may_write(self) -> bool:
+        """Whether an acknowledgement may be given in this moment."""
+        ...
+
+
 class Acknowledgements:
     """The waits and the slaves' positions of one master.
 
     ``waits_for_slaves`` is false for an ASYNC_MASTER: nothing waits then, slaves are only counted.
     ``start_offset`` is the end of the recovered log: what is below was visible already and is never hidden again.
+    With a ``reign`` every member of the in-sync set is waited for, by name, instead of a number of replicas, and the right to write
+    is asked for in the moment of the answer: a process that was frozen meanwhile answers nothing.
     """
 
-    def __init__(self, settings: ReplicationSettings, *, waits_for_slaves: bool, start_offset: int) -> None:
+    def __init__(
+        self, settings: ReplicationSettings, *, waits_for_slaves: bool, start_offset: int, reign: Reign | None = None
+    ) -> None:
         self._settings = settings
+        self._reign = reign
         self._waits = waits_for_slaves
         self._waiting: deque[tuple[int, float, ReplicatedCallback]] = deque()
         # Identity → acknowledged offset of each live connection of that slave.
@@ -38,7 +62,7 @@ class Acknowledgements:
     @property
     def is_synchronous(self) -> bool:
         """Sends need a slave's acknowledgement."""
-        return self._waits and self._settings.in_sync_replicas > 1
+        return self._waits and (self._reign is not None or self._settings.in_sync_replicas > 1)
 
     @property
     def waiting_count(self) -> int:
@@ -63,7 +87,11 @@ class Acknowledgements:
                 del self._replicas[identity]
 
     def in_sync_count(self, written: int) -> int:
-        """Replicas, the master included, that are less than ``haMaxGapNotInSync`` behind ``written``."""
+        """Replicas, the master included, that are less than ``haMaxGapNotInSync`` behind ``written``; connected members of the set
+        in a reign.
+        """
+        if self._reign is not None:
+            return 1 + sum(name in self._replicas for name in self._reign.members if name != self._reign.member)
         return 1 + sum(self.is_in_sync(max(offsets.values()), written) for offsets in self._replicas.values())
 
     def is_in_sync(self, acknowledged: int, written: int) -> bool:
@@ -75,6 +103,8 @@ class Acknowledgements:
         settings = self._settings
         if not self._waits:
             return 1
+        if self._reign is not None:
+            return len(self._reign.members)
         if settings.enable_auto_in_sync_replicas:
             return max(settings.min_in_sync_replicas, min(settings.in_sync_replicas, self.in_sync_count(written)))
         return settings.in_sync_replicas
@@ -95,8 +125,8 @@ class Acknowledgements:
         FLUSH_SLAVE_TIMEOUT if that takes longer than ``slaveTimeout``; the message stays stored. ``now`` is monotonic seconds, and
         calls come with growing offsets, as appends do.
         """
-        if not self._waits or self._settings.in_sync_replicas <= 1 or end_offset <= self.replicated:
-            callback(PutStatus.PUT_OK)
+        if not self.is_synchronous or end_offset <= self.replicated:
+            callback(self._kept())
         elif len(self._waiting) >= WAITING_COUNT_MAX:
             self.timeout_count += 1
             callback(PutStatus.FLUSH_SLAVE_TIMEOUT)
@@ -108,6 +138,14 @@ class Acknowledgements:
         needed = self.needed_count(written)
         if needed <= 1:
             reached = written
+        elif self._reign is not None:
+            reached = written
+            for name in self._reign.members:
+                if name != self._reign.member:
+                    of_member = self._replicas.get(name)
+                    if of_member is None:
+                        return False
+                    reached = min(reached, max(of_member.values()))
         else:
             offsets = sorted((max(of_slave.values()) for of_slave in self._replicas.values()), reverse=True)
             if len(offsets) < needed - 1:
@@ -122,8 +160,10 @@ class Acknowledgements:
         """Call back those who wait for nothing beyond `replicated`; apart from `settle`, so that readers are let on first."""
         waiting = self._waiting
         reached = self.replicated
-        while waiting and waiting[0][0] <= reached:
-            waiting.popleft()[2](PutStatus.PUT_OK)
+        if waiting and waiting[0][0] <= reached:
+            kept = self._kept()
+            while waiting and waiting[0][0] <= reached:
+                waiting.popleft()[2](kept)
 
     def expire(self, now: float) -> float | None:
         """Answer those who waited too long; when the next one's time is up, ``None`` when nobody waits."""
@@ -132,6 +172,9 @@ class Acknowledgements:
             self.timeout_count += 1
             waiting.popleft()[2](PutStatus.FLUSH_SLAVE_TIMEOUT)
         return waiting[0][1] if waiting else None
+
+    def _kept(self) -> PutStatus:
+        return PutStatus.PUT_OK if self._reign is None or self._reign.may_write() else PutStatus.SERVICE_NOT_AVAILABLE
 
     def fail_all(self) -> None:
         """The master stops: nobody's slave will answer any more."""

@@ -6,6 +6,10 @@ Between connect and close (apache/rocketmq 5.5 DefaultHAConnection, DefaultHACli
     master → slave   transfer   12 bytes   i64 log offset, i32 body size; then the body: raw log bytes of one segment
                      heartbeat  12 bytes   the same with size 0
 
+    between our own nodes  12 bytes   ping: i64 token, i32 -1; answered by a report of -1 - token
+
+A ping asks for a sign of life whose age is known: the token is when the master sent it. It comes only behind our own handshake.
+
 A report is an acknowledgement, and sends wait for it. So none is believed that could not be true: beyond what was sent, or lower
 than the one before (apache/rocketmq#3015: garbage on this port answered sends that no slave had).
 """
@@ -13,13 +17,14 @@ than the one before (apache/rocketmq#3015: garbage on this port answered sends t
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 REPORT = struct.Struct(">q")
 TRANSFER_HEAD = struct.Struct(">qi")
 # An Apache slave reads into 4 MiB; a frame that does not fit is never complete for it.
 BODY_SIZE_MAX = (4 << 20) - TRANSFER_HEAD.size
+PING_SIZE = -1
 
 
 class HaProtocolError(Exception):
@@ -29,12 +34,15 @@ class HaProtocolError(Exception):
 class ReportReader:
     """The master's side of one connection: splits reports, believes only what can be true."""
 
-    __slots__ = ("_rest", "acknowledged")
+    __slots__ = ("_rest", "acknowledged", "pinged", "ponged")
 
     def __init__(self) -> None:
         self._rest = b""
         # Last report; -1 before the first.
         self.acknowledged = -1
+        # Tokens of the last ping that was sent and of the last one that was answered; -1 for none.
+        self.pinged = -1
+        self.ponged = -1
 
     def feed(self, data: bytes, believable: int) -> int | None:
         """The newest complete report in what has arrived, ``None`` when there is none.
@@ -51,7 +59,10 @@ class ReportReader:
         previous = self.acknowledged
         for (offset,) in REPORT.iter_unpack(memoryview(data)[:end]):
             if offset < 0:
-                raise HaProtocolError(f"report {offset} is no offset")
+                if not self.ponged <= -1 - offset <= self.pinged:
+                    raise HaProtocolError(f"report {offset} is no offset, and answers no ping")
+                self.ponged = -1 - offset
+                continue
             if offset > believable:
                 raise HaProtocolError(f"report {offset} is beyond {believable}, the most that this slave can have")
             if offset < previous:
@@ -72,12 +83,14 @@ class TransferReader:
     """The slave's side of one connection: splits frames and hands out their bodies as they arrive.
 
     ``expected`` is the offset at which the stream must go on; ``None`` for an empty slave, which begins where the master says.
+    ``on_ping`` gets the token of each ping; without it a ping is a broken frame.
     """
 
-    __slots__ = ("_left", "_rest", "_segment_size", "expected")
+    __slots__ = ("_left", "_on_ping", "_rest", "_segment_size", "expected")
 
-    def __init__(self, segment_size: int, expected: int | None) -> None:
+    def __init__(self, segment_size: int, expected: int | None, on_ping: Callable[[int], None] | None = None) -> None:
         self._segment_size = segment_size
+        self._on_ping = on_ping
         self._rest = b""
         self._left = 0
         self.expected = expected
@@ -115,6 +128,9 @@ class TransferReader:
                 yield Transferred(offset, view[:0])
 
     def _accept(self, offset: int, size: int) -> None:
+        if size == PING_SIZE and offset >= 0 and self._on_ping is not None:
+            self._on_ping(offset)
+            return
         if offset < 0 or not 0 <= size <= BODY_SIZE_MAX:
             raise HaProtocolError(f"frame of {size} bytes at offset {offset} is no transfer")
         if self.expected is not None and offset != self.expected:
@@ -127,6 +143,11 @@ class TransferReader:
         if size or self.expected is not None:
             self.expected = offset
             self._left = size
+
+
+def encode_pong(token: int) -> bytes:
+    """What a slave answers to a ping."""
+    return REPORT.pack(-1 - token)
 
 
 def encode_report(offset: int) -> bytes:

@@ -28,6 +28,8 @@ class Accepted(NamedTuple):
     start_offset: int
     # Bytes that came behind the handshake.
     rest: bytes
+    # The slave is one of ours and answers pings.
+    answers_pings: bool = False
 
 
 class MasterHandshake(Protocol):
@@ -35,6 +37,10 @@ class MasterHandshake(Protocol):
 
     def feed(self, data: bytes, bounds: LogBounds) -> Accepted | None:
         """``None`` while more bytes are needed. Raises HaProtocolError."""
+        ...
+
+    def take_reply(self) -> bytes:
+        """What must be sent to the slave now, often nothing."""
         ...
 
 
@@ -49,6 +55,14 @@ class ApacheHandshake:
         self._peer_host = peer_host
         self._sync_from_last_file = sync_from_last_file
         self._buffer = b""
+
+    def named(self, identity: str) -> ApacheHandshake:
+        """The same beginning of a slave whose name is known."""
+        return ApacheHandshake(identity, sync_from_last_file=self._sync_from_last_file)
+
+    def take_reply(self) -> bytes:
+        """Nothing: Apache's stream has no words for it."""
+        return b""
 
     def feed(self, data: bytes, bounds: LogBounds) -> Accepted | None:
         """See `MasterHandshake.feed`."""

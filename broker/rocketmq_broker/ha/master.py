@@ -11,7 +11,8 @@ import asyncio
 import logging
 from collections.abc import Callable
 
-from rocketmq_broker.ha.acknowledgements import Acknowledgements, ReplicatedCallback
+from rocketmq_broker.ha.acknowledgements import Acknowledgements, Reign, ReplicatedCallback
+from rocketmq_broker.failover.membership import Follower
 from rocketmq_broker.ha.flow import FlowControl
 from rocketmq_broker.ha.frames import HaProtocolError
 from rocketmq_broker.ha.handshake import ApacheHandshake, LogBounds, MasterHandshake
@@ -27,10 +28,14 @@ logger = logging.getLogger(__name__)
 
 LINKS_MAX = 64
 TICK_INTERVAL_MS = 250
+# Signs of life that a master without its lease's store lives by; far below the shortest sensible lease.
+PING_INTERVAL_MS = 500
 
 
 class ReplicationMaster:
-    """Serves slaves. ``is_sync_master`` makes sends wait for ``inSyncReplicas``; see `Acknowledgements`."""
+    """Serves slaves. ``is_sync_master`` makes sends wait for ``inSyncReplicas``, with a ``reign`` for the in-sync set; see
+    `Acknowledgements`.
+    """
 
     def __init__(
         self,
@@ -41,6 +46,7 @@ class ReplicationMaster:
         is_sync_master: bool,
         on_mode: Callable[[], None] = lambda: None,
         handshake: Callable[[str], MasterHandshake] | None = None,
+        reign: Reign | None = None,
     ) -> None:
         self.settings = settings
         self._store = store
@@ -55,8 +61,15 @@ class ReplicationMaster:
         self._links: set[SlaveLink] = set()
         self._flow = FlowControl()
         self._acknowledgements = Acknowledgements(
-            settings, waits_for_slaves=is_sync_master, start_offset=store.positions.written
+            settings, waits_for_slaves=is_sync_master, start_offset=store.positions.written, reign=reign
         )
+        self._reign = reign
+        # Replica → (linked last, caught up last), for those with a handshake of ours; at most as many as links at once.
+        self._seen: dict[str, tuple[float, float]] = {}
+        self._written_before = store.positions.written
+        self._pinged_at = 0.0
+        # Replica → when the ping was sent that it answered last.
+        self.heard_at: dict[str, float] = {}
         self._is_wake_scheduled = False
         self._expiry: asyncio.TimerHandle | None = None
         self._tick: asyncio.TimerHandle | None = None
@@ -102,11 +115,38 @@ class ReplicationMaster:
         """Sends are answered only after slaves acknowledged them. Changed settings count from the next tick on."""
         return self._is_synchronous
 
+    @property
+    def is_awaited(self) -> bool:
+        """Sends ask `when_replicated`: for slaves, or for the right to write."""
+        return self._is_synchronous or self._reign is not None
+
+    def followers(self) -> dict[str, Follower]:
+        """Replicas of this group that follow or followed, by name; how far and how lately."""
+        linked: dict[str, int] = {}
+        for link in self._links:
+            if link.is_accepted and link.answers_pings:
+                name = str(link.identity)
+                linked[name] = max(linked.get(name, 0), link.acknowledged)
+        now = self._clock.monotonic()
+        return {
+            name: Follower(
+                linked.get(name, 0), name in linked, now if name in linked else linked_at, caught_up_at,
+                self.heard_at.get(name, 0.0),
+            )
+            for name, (linked_at, caught_up_at) in self._seen.items()
+        }  # fmt: skip
+
+    def drop_links(self, reason: str) -> None:
+        """Have every slave connect anew."""
+        for link in list(self._links):
+            link.close(reason)
+
     def when_replicated(self, end_offset: int, callback: ReplicatedCallback) -> None:
         """Call ``callback`` once: PUT_OK when ``inSyncReplicas`` replicas (this one included) have the log up to ``end_offset``,
         FLUSH_SLAVE_TIMEOUT when that took longer than ``slaveTimeout``. At once where nothing is waited for.
         """
-        if self.settings.enable_auto_in_sync_replicas:
+        reign = self._reign
+        if self.settings.enable_auto_in_sync_replicas if reign is None else len(reign.members) == 1:
             # Without a slave in sync nothing may be waited for, and then no acknowledgement will come to notice it.
             self._settle()
         self._acknowledgements.when_replicated(end_offset, self._clock.monotonic(), callback)
@@ -195,6 +235,12 @@ class ReplicationMaster:
     def acknowledged(self, link: SlaveLink) -> None:
         """The slave reported; answer whoever waited for that."""
         self._acknowledgements.acknowledged(link.identity, link, link.acknowledged)
+        if link.answers_pings:
+            name = str(link.identity)
+            now = self._clock.monotonic()
+            self._seen.setdefault(name, (now, 0.0))
+            if (heard_at := link.heard_at) is not None:
+                self.heard_at[name] = max(heard_at, self.heard_at.get(name, 0.0))
         self._settle()
 
     def closed(self, link: SlaveLink, problem: HaProtocolError | None) -> None:
@@ -272,8 +318,17 @@ class ReplicationMaster:
         now = self._clock.monotonic()
         self._follow_mode()
         self._listen_to_store()
+        is_ping_due = now - self._pinged_at >= PING_INTERVAL_MS / 1000
         for link in list(self._links):
             link.tick(now)
+            if link.is_accepted and link.answers_pings:
+                name = str(link.identity)
+                caught_up_at = now if link.acknowledged >= self._written_before else self._seen[name][1]
+                self._seen[name] = (now, caught_up_at)
+                if is_ping_due:
+                    self._pinged_at = now
+                    link.ping(now)
+        self._written_before = self._positions.written
         # A slave that fell behind too far may no longer count; with a lowered need that also lets sends go.
         self._settle()
         interval_ms = min(

@@ -7,7 +7,7 @@ import logging
 from collections.abc import Hashable
 from typing import TYPE_CHECKING, cast
 
-from rocketmq_broker.ha.frames import HaProtocolError, ReportReader, encode_head
+from rocketmq_broker.ha.frames import PING_SIZE, HaProtocolError, ReportReader, encode_head
 from rocketmq_broker.ha.handshake import MasterHandshake
 from rocketmq_broker.ha.sockets import peer_address, watch_dead_peers
 
@@ -40,6 +40,7 @@ class SlaveLink(asyncio.Protocol):
         self.remote = "?"
         self.identity: Hashable = None
         self.is_accepted = False
+        self.answers_pings = False
         # First byte that was not pushed yet.
         self.next_offset = 0
         self.bytes_per_second = 0
@@ -48,6 +49,11 @@ class SlaveLink(asyncio.Protocol):
     def acknowledged(self) -> int:
         """Where the slave says its log ends; -1 before its first report."""
         return self._reports.acknowledged
+
+    @property
+    def heard_at(self) -> float | None:
+        """When the ping was sent (monotonic seconds) that the slave answered last; ``None`` before the first."""
+        return self._reports.ponged / 1000 if self._reports.ponged >= 0 else None
 
     # From the transport.
 
@@ -138,6 +144,13 @@ class SlaveLink(asyncio.Protocol):
                 transport.write(encode_head(self.next_offset, 0))
             self.push()
 
+    def ping(self, now: float) -> None:
+        """Ask for a sign of life, even of a slave that does not keep up."""
+        if self._transport is not None and self.answers_pings:
+            # Rounded down: an answer must never look younger than its question.
+            self._reports.pinged = int(now * 1000)
+            self._transport.write(encode_head(self._reports.pinged, PING_SIZE))
+
     def close(self, reason: str) -> None:
         """End the link; what the transport holds is not sent any more."""
         if self._transport is not None:
@@ -148,6 +161,9 @@ class SlaveLink(asyncio.Protocol):
 
     def _accept(self, handshake: MasterHandshake, data: bytes) -> bool:
         accepted = handshake.feed(data, self._master.bounds())
+        reply = handshake.take_reply()
+        if reply and self._transport is not None:
+            self._transport.write(reply)
         if accepted is None:
             return False
         self._handshake = None
@@ -157,6 +173,7 @@ class SlaveLink(asyncio.Protocol):
         if accepted.rest:
             self._reports.feed(accepted.rest, accepted.start_offset)
         self.is_accepted = True
+        self.answers_pings = accepted.answers_pings
         logger.info(
             "slave %s has the log up to %d and gets it from %d on",
             self.remote,

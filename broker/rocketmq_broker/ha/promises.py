@@ -20,8 +20,13 @@ class Replicated(Protocol):
     """The master's replication, as far as a promise needs it."""
 
     @property
+    def is_awaited(self) -> bool:
+        """Sends ask `when_replicated` before they are answered."""
+        ...
+
+    @property
     def is_synchronous(self) -> bool:
-        """Sends wait for slaves."""
+        """They wait for slaves."""
         ...
 
     def when_replicated(self, end_offset: int, callback: KeptCallback) -> None:
@@ -46,7 +51,7 @@ class SendPromise:
 
     def follow(self, replicated: Replicated | None) -> None:
         """From now on sends wait for these replicas as well; ``None`` for nobody."""
-        if replicated is None or not replicated.is_synchronous:
+        if replicated is None or not replicated.is_awaited:
             self._replicated = None
             self.when_kept = self._store.when_durable
         else:
@@ -57,7 +62,17 @@ class SendPromise:
     def _when_both(self, end_offset: int, callback: KeptCallback) -> None:
         assert self._replicated is not None
         self._store.flush()
-        self._replicated.when_replicated(end_offset, partial(self._blame, end_offset, callback))
+        if self._replicated.is_synchronous:
+            self._replicated.when_replicated(end_offset, partial(self._blame, end_offset, callback))
+        else:
+            self._store.when_durable(end_offset, partial(self._ask, end_offset, callback))
+
+    def _ask(self, end_offset: int, callback: KeptCallback, status: PutStatus) -> None:
+        assert self._replicated is not None
+        if status is PutStatus.PUT_OK:
+            self._replicated.when_replicated(end_offset, callback)
+        else:
+            callback(status)
 
     def _blame(self, end_offset: int, callback: KeptCallback, status: PutStatus) -> None:
         if status is not PutStatus.PUT_OK and self._store.positions.flushed < end_offset:

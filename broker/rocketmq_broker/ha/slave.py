@@ -12,6 +12,7 @@ import ipaddress
 import logging
 from collections.abc import Awaitable, Callable
 
+from rocketmq_broker.ha.epoch_handshake import Following
 from rocketmq_broker.ha.origin import (
     CannotFollow,
     MasterLog,
@@ -45,7 +46,8 @@ AskMaster = Callable[[str], Awaitable[MasterLog]]
 
 class ReplicationSlave:
     """Follows one master. ``own_host`` is this broker's address, by which two slaves on one machine are told apart;
-    ``on_lost`` is called while the master cannot be reached.
+    ``on_lost`` is called while the master cannot be reached. With ``following`` the link begins with our own handshake, which needs
+    no questions over remoting.
     """
 
     def __init__(
@@ -58,6 +60,7 @@ class ReplicationSlave:
         *,
         own_host: str = "",
         on_lost: Callable[[], None] = lambda: None,
+        following: Following | None = None,
     ) -> None:
         self._settings = settings
         self._store = store
@@ -66,6 +69,7 @@ class ReplicationSlave:
         self._ask_master = ask_master
         self._own_host = own_host
         self._on_lost = on_lost
+        self._following = following
         self._ha_address = settings.ha_master_address
         self._is_ha_address_fixed = bool(settings.ha_master_address)
         self._master_address = ""
@@ -115,6 +119,16 @@ class ReplicationSlave:
     def is_connected(self) -> bool:
         """The link is open."""
         return self._link is not None
+
+    def is_following(self, epoch: int, silence_max_s: float) -> bool:
+        """The link to the master of ``epoch`` is open, and it was heard of lately."""
+        link = self._link
+        return link is not None and link.epoch == epoch and self._clock.monotonic() - link.heard_at < silence_max_s
+
+    def sever(self, reason: str) -> None:
+        """End the link now: nothing is acknowledged on it any more when this returns."""
+        if self._link is not None:
+            self._link.close(reason)
 
     def set_master(self, ha_address: str | None, master_address: str | None, *, overrides: bool = False) -> None:
         """Where the master is now, as a name server (or with ``overrides`` an administrator) says; empty says nothing.
@@ -179,7 +193,7 @@ class ReplicationSlave:
                 self._pause_ms = min(2 * self._pause_ms, self._settings.ha_reconnect_interval)
 
     async def _follow_once(self) -> None:
-        origin = await self._find_origin()
+        origin = None if self._following is not None else await self._find_origin()
         await self._flush_own()
         host, port = split_address(self._ha_address)
         self._closed.clear()
@@ -190,7 +204,7 @@ class ReplicationSlave:
             self._link = None
             self._closed.set()
 
-        link = MasterLink(self._settings, self._store, self._clock, origin, closed)
+        link = MasterLink(self._settings, self._store, self._clock, origin, closed, self._following)
         try:
             async with asyncio.timeout(CONNECT_TIMEOUT_S):
                 await asyncio.get_running_loop().create_connection(
@@ -199,11 +213,13 @@ class ReplicationSlave:
             if not reasons:
                 self._link = link
                 self._connect_count += 1
-                logger.info("following the master at %s from offset %d on", self._ha_address, origin.report)
+                logger.info("connected to the master at %s", self._ha_address)
                 await self._closed.wait()
         finally:
             # Without effect on a link that ended; when this task is cancelled the link goes with it.
             link.close("this slave stops")
+        if link.diverged_at is not None and self._following is not None:
+            self._following.diverged(link.diverged_at)
         if link.received_frames:
             self._pause_ms = RECONNECT_MIN_MS
             self._problem = ""
@@ -255,7 +271,7 @@ class ReplicationSlave:
     async def _check(self) -> None:
         """An Apache master sends heartbeats for ever to a slave that is outside its log (apache/rocketmq#3388)."""
         link = self._link
-        if link is None or not self._master_address:
+        if link is None or not self._master_address or self._following is not None:
             return
         own_end, is_empty = self._store.positions.written, self._store.follower.is_empty
         try:

@@ -11,8 +11,9 @@ import logging
 from collections.abc import Callable
 from typing import cast
 
-from rocketmq_broker.ha.frames import HaProtocolError, TransferReader, encode_report
-from rocketmq_broker.ha.origin import Origin
+from rocketmq_broker.ha.epoch_handshake import Diverged, Following, SlaveGreeting
+from rocketmq_broker.ha.frames import HaProtocolError, TransferReader, encode_pong, encode_report
+from rocketmq_broker.ha.origin import CannotFollow, Origin
 from rocketmq_broker.ha.settings import ReplicationSettings
 from rocketmq_broker.ha.sockets import peer_address, watch_dead_peers
 from rocketmq_common.clock import Clock
@@ -28,15 +29,18 @@ SPEED_WINDOW_S = 1.0
 
 
 class MasterLink(asyncio.Protocol):
-    """See the module. ``on_close`` gets the reason, empty when the link just ended."""
+    """See the module. ``on_close`` gets the reason, empty when the link just ended. Without an ``origin`` the link begins with the
+    greeting of ``following``, which says where to begin.
+    """
 
     def __init__(
         self,
         settings: ReplicationSettings,
         store: MessageStore,
         clock: Clock,
-        origin: Origin,
+        origin: Origin | None,
         on_close: Callable[[str], None],
+        following: Following | None = None,
     ) -> None:
         self._settings = settings
         self._store = store
@@ -45,8 +49,9 @@ class MasterLink(asyncio.Protocol):
         self._on_close = on_close
         self._follower = store.follower
         self._transport: asyncio.Transport | None = None
-        expected = origin.report if origin.report or not self._follower.is_empty else None
-        self._reader = TransferReader(store.settings.commit_log_segment_size, expected)
+        self._following = following
+        self._greeting: SlaveGreeting | None = None
+        self._reader: TransferReader | None = None
         self._is_waiting_durable = False
         self._is_reading_paused = False
         self._last_read = 0.0
@@ -55,7 +60,12 @@ class MasterLink(asyncio.Protocol):
         self._window_bytes = 0
         self._reason = ""
         self.remote = "?"
-        self.acknowledged = origin.report
+        self.acknowledged = -1 if origin is None else origin.report
+        # Where this log must be cut before the master can be followed.
+        self.diverged_at: int | None = None
+        # The master's epoch, and when its last ping came (monotonic seconds).
+        self.epoch = 0
+        self.heard_at = 0.0
         self.bytes_per_second = 0
         self.received_frames = 0
         self.last_read_ms = 0
@@ -73,15 +83,11 @@ class MasterLink(asyncio.Protocol):
         watch_dead_peers(transport, self._settings.ha_housekeeping_interval)
         self._follower.forget_partial()
         self._last_read = self._window_start = self._clock.monotonic()
-        try:
-            if self._origin.begin_at is not None:
-                self._follower.begin_at(self._origin.begin_at)
-            if self._origin.known:
-                self._follower.append(self._origin.begin_at or 0, self._origin.known)
-        except FollowError as problem:
-            self.close(str(problem))
-            return
-        self._report(self._origin.report)
+        if self._origin is not None:
+            self._begin(self._origin)
+        elif self._following is not None:
+            self._greeting = self._following.greet()
+            transport.write(self._greeting.greeting)
 
     def data_received(self, data: bytes) -> None:
         """Frames of the master, whole or not."""
@@ -91,6 +97,13 @@ class MasterLink(asyncio.Protocol):
         self._window_bytes += len(data)
         self._measure(now)
         follower = self._follower
+        if self._greeting is not None:
+            rest = self._welcomed(self._greeting, data)
+            if not rest:
+                return
+            data = rest
+        if self._reader is None:
+            return
         try:
             for piece in self._reader.feed(data):
                 self.received_frames += 1
@@ -125,7 +138,7 @@ class MasterLink(asyncio.Protocol):
             return
         if not self._is_reading_paused and now - self._last_read > settings.ha_housekeeping_interval / 1000:
             self.close(f"nothing came from the master for {settings.ha_housekeeping_interval} ms")
-        elif now - self._last_write >= settings.ha_send_heartbeat_interval / 1000:
+        elif self._reader is not None and now - self._last_write >= settings.ha_send_heartbeat_interval / 1000:
             self._report(self.acknowledged)
 
     def close(self, reason: str) -> None:
@@ -135,6 +148,48 @@ class MasterLink(asyncio.Protocol):
             self._transport.abort()
 
     # Inside.
+
+    def _welcomed(self, greeting: SlaveGreeting, data: bytes) -> bytes:
+        """Take a part of the master's welcome; return what came behind it."""
+        try:
+            found = greeting.feed(data)
+        except Diverged as divergence:
+            self.diverged_at = divergence.offset
+            self.close(str(divergence))
+            return b""
+        except (HaProtocolError, CannotFollow) as problem:
+            self.close(str(problem))
+            return b""
+        if found is None:
+            return b""
+        self._greeting = None
+        self.epoch = greeting.epoch
+        self.heartbeat_offset = greeting.master_end
+        self.received_frames += 1
+        self.heard_at = self._clock.monotonic()
+        self._begin(found[0])
+        return found[1]
+
+    def _begin(self, origin: Origin) -> None:
+        expected = origin.report if origin.report or not self._follower.is_empty else None
+        on_ping = None if self._following is None else self._answer_ping
+        self._reader = TransferReader(self._store.settings.commit_log_segment_size, expected, on_ping)
+        try:
+            if origin.begin_at is not None:
+                self._follower.begin_at(origin.begin_at)
+            if origin.known:
+                self._follower.append(origin.begin_at or 0, origin.known)
+        except FollowError as problem:
+            self.close(str(problem))
+            return
+        self._report(origin.report)
+
+    def _answer_ping(self, token: int) -> None:
+        self.heard_at = self._clock.monotonic()
+        if self._transport is not None and not self._transport.is_closing():
+            self._transport.write(encode_pong(token))
+            if self._following is not None:
+                self._following.acknowledged()
 
     def _acknowledge(self) -> None:
         positions = self._store.positions
@@ -173,6 +228,8 @@ class MasterLink(asyncio.Protocol):
         self._last_write = self._clock.monotonic()
         self.last_write_ms = self._clock.now_ms()
         self._transport.write(encode_report(offset))
+        if self._following is not None:
+            self._following.acknowledged()
 
     def _measure(self, now: float) -> None:
         elapsed = now - self._window_start
