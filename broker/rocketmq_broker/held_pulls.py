@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import Final
 
 from rocketmq_broker.filters.subscriptions import MessageFilter
+from rocketmq_broker.queue_watchers import unwatch, watch
 from rocketmq_remoting.commands import Command
 from rocketmq_remoting.connection import Connection
 from rocketmq_remoting.headers.pull import PullMessageRequestHeader
@@ -102,7 +103,7 @@ class HeldPulls:
         pull.queue = waiters
         self._by_connection.setdefault(pull.connection, {})[pull] = None
         self.count += 1
-        if waiters.watched is None or waiters.watched.watcher is not waiters:
+        if waiters.watched is None:
             self._watch(waiters)
         pull.timer = self._loop.call_later(min(max(timeout_ms, 0), HOLD_MS_MAX) / 1000, self._expire, pull)
         return True
@@ -136,9 +137,7 @@ class HeldPulls:
 
     def _watch(self, waiters: QueueWaiters) -> None:
         queue = self._store.queue(*waiters.key)
-        # Somebody else (the delay service) may watch the queue; then the regular recheck has to do.
-        if queue.watcher is None:
-            queue.watcher = waiters
+        watch(queue, waiters)
         waiters.watched = queue
 
     def _look(self, waiters: QueueWaiters) -> None:
@@ -167,6 +166,5 @@ class HeldPulls:
         if waiters is not None and waiters.pulls.pop(pull, pull) is None:
             self.count -= 1
             if not waiters.pulls and waiters.watched is not None:
-                if waiters.watched.watcher is waiters:
-                    waiters.watched.watcher = None
+                unwatch(waiters.watched, waiters)
                 waiters.watched = None
