@@ -13,8 +13,9 @@ from typing import Final
 
 from rocketmq_broker.filters.record_properties import properties_bytes
 from rocketmq_broker.timer.delivery import TimerDelivery
+from rocketmq_broker.timer.schedule import SlotSchedule
 from rocketmq_store.store import MessageStore
-from rocketmq_store.timer.log import MAGIC_DONE, TimerLog
+from rocketmq_store.timer.log import MAGIC_DONE, UNIT_SIZE, TimerLog
 from rocketmq_store.timer.wheel import NONE, Slot, TimerWheel
 
 # Copies under way at once.
@@ -61,11 +62,8 @@ class LogRelease:
         """Whether the message of a unit has a copy that will be fired instead."""
         return position in self._moved
 
-    def turn(self, is_open: Callable[[int], bool], frontier: int, deadline: float) -> bool:
-        """Go on a little; True when there is more to do at once.
-
-        ``is_open`` tells of a slot whether something waits in it; those before ``frontier`` are being fired.
-        """
+    def turn(self, schedule: SlotSchedule, deadline: float) -> bool:
+        """Go on a little; True when there is more to do at once. Raises OSError."""
         if self._moved and not self._settle():
             return False
         log = self._log
@@ -74,8 +72,8 @@ class LogRelease:
             if unit.offset >= self._wanted:
                 break
             number = unit.slot_ms // self._precision_ms
-            is_waiting = unit.magic != MAGIC_DONE and is_open(number)
-            if is_waiting and number < frontier:
+            is_waiting = unit.magic != MAGIC_DONE and schedule.is_open(number)
+            if is_waiting and number < schedule.frontier:
                 # It is being fired; a second later it is done.
                 return False
             if is_waiting:
@@ -90,7 +88,7 @@ class LogRelease:
                     self._on_moved(properties_bytes(record))
                     self._moved_end = self._store.positions.written
                     self.moved_nums += 1
-            self._position = position + log.unit_size
+            self._position = position + UNIT_SIZE
             if step % STEPS == 0 and monotonic() > deadline:
                 return True
         if self._moved:

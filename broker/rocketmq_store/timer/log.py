@@ -84,11 +84,6 @@ class TimerLog:
         self._view_base = -1
 
     @property
-    def unit_size(self) -> int:
-        """Bytes of a unit."""
-        return UNIT_SIZE
-
-    @property
     def begin(self) -> int:
         """Position of the first unit that is still there."""
         return self._bases[0] if self._bases else self.end
