@@ -8,6 +8,8 @@ from rocketmq_client.admin.access import BrokerAddress, ClusterInfo
 from rocketmq_client.admin.brokers import StatsValue
 from rocketmq_client.admin.client import Admin
 from rocketmq_client.admin.connections import ClientConnection, ConsumerConnections
+from rocketmq_client.admin.dead_letters import DeadLetterCount
+from rocketmq_client.admin.diagnosis import Diagnosis, Finding, Severity
 from rocketmq_client.admin.groups import GroupProgress, QueueProgress
 from rocketmq_client.admin.topics import QueueStats
 from rocketmq_client.allocation import (
@@ -48,6 +50,7 @@ from rocketmq_client.routes import Route
 from rocketmq_client.selectors import QueueSelector, hash_selector
 from rocketmq_client.start_offsets import ConsumeFrom
 from rocketmq_client.subscriptions import Sql, Tags
+from rocketmq_client.trace_records import TraceEvent
 from rocketmq_client.tracing import Tracer
 from rocketmq_client.transactions import TransactionProducer, TransactionReceipt, TransactionState
 from rocketmq_common.groups import SubscriptionGroupConfig
@@ -73,8 +76,11 @@ __all__ = [
     "ConsumeFrom",
     "ConsumeResult",
     "ConsumerConnections",
+    "DeadLetterCount",
     "DecompressionError",
     "Delivery",
+    "Diagnosis",
+    "Finding",
     "GroupNotFound",
     "GroupProgress",
     "InvalidArgument",
@@ -101,12 +107,14 @@ __all__ = [
     "Route",
     "SendReceipt",
     "SendStatus",
+    "Severity",
     "Sql",
     "StatsValue",
     "SubscriptionGroupConfig",
     "Tags",
     "TopicConfig",
     "TopicNotFound",
+    "TraceEvent",
     "Tracer",
     "TransactionProducer",
     "TransactionReceipt",

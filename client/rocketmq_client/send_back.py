@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Mapping
+from random import choice
 
-from rocketmq_client.errors import ClientError
+from rocketmq_client.errors import BrokerUnavailable, ClientError
 from rocketmq_client.instance import ClientInstance
 from rocketmq_client.messages import MessageView
 from rocketmq_client.routes import MASTER_ID
-from rocketmq_client.selectors import RoundRobin
 from rocketmq_common import names, sysflags
 from rocketmq_common import properties as props
+from rocketmq_remoting.bodies import MessageQueue
 from rocketmq_remoting.codes import RequestCode
 from rocketmq_remoting.headers.send import ConsumerSendMsgBackRequestHeader, SendMessageRequestHeader
 
@@ -29,7 +31,6 @@ class SendBack:
         self._instance = instance
         self._group = group
         self._retry_topic = names.retry_topic(group)
-        self._round_robin = RoundRobin()
 
     async def __call__(self, message: MessageView, *, delay_level: int, reconsume_times_max: int) -> None:
         """Have the broker deliver ``message`` again; ``delay_level`` 0 lets it choose a growing delay, < 0 means dead letter.
@@ -70,31 +71,53 @@ class SendBack:
         properties.setdefault(props.PROPERTY_ORIGIN_MESSAGE_ID, message.offset_message_id)
         properties[props.PROPERTY_RETRY_TOPIC] = message.topic
         properties[props.PROPERTY_DELAY_LEVEL] = str(RETRY_DELAY_LEVEL_FIRST + message.reconsume_times)
-        route = await self._instance.routes.get_for_send(self._retry_topic)
-        if not route.write_queues:
-            raise ClientError(
-                f"no queue of {self._retry_topic} can be written to", hint="check the brokers of the group"
-            )
-        queue = self._round_robin.select(route.write_queues)
-        header = SendMessageRequestHeader(
-            producer_group=names.CLIENT_INNER_PRODUCER_GROUP,
-            topic=self._retry_topic,
-            default_topic=names.DEFAULT_TOPIC,
-            default_topic_queue_nums=4,
-            queue_id=queue.queue_id,
-            sys_flag=message.stored.sys_flag & _KEPT_FLAGS,
-            born_timestamp=time.time_ns() // 1_000_000,
-            flag=message.stored.flag,
-            properties=props.encode_properties(properties),
+        await send_copy(
+            self._instance,
+            message,
+            self._retry_topic,
+            properties,
             reconsume_times=message.reconsume_times + 1,
-            max_reconsume_times=reconsume_times_max,
-            broker_name=queue.broker_name,
+            reconsume_times_max=reconsume_times_max,
         )
-        await self._instance.request(
-            route.brokers[queue.broker_name].broker_addrs[MASTER_ID],
-            RequestCode.SEND_MESSAGE_V2,
-            header,
-            message.stored.body,
-            broker_name="",
-            timeout_ms=SEND_BACK_TIMEOUT_MS,
-        )
+
+
+async def send_copy(
+    instance: ClientInstance,
+    message: MessageView,
+    topic: str,
+    properties: Mapping[str, str],
+    *,
+    reconsume_times: int = 0,
+    reconsume_times_max: int | None = None,
+) -> MessageQueue:
+    """Store the bytes of ``message`` once more, under another topic and with other properties; returns the queue chosen.
+
+    Raises TopicNotFound, BrokerUnavailable, RequestTimeout, RequestRefused.
+    """
+    route = await instance.routes.get_for_send(topic)
+    if not route.write_queues:
+        raise BrokerUnavailable(f"no queue of {topic} can be written to", hint=f"see: rocketmq topic route {topic}")
+    queue = choice(route.write_queues)
+    header = SendMessageRequestHeader(
+        producer_group=names.CLIENT_INNER_PRODUCER_GROUP,
+        topic=topic,
+        default_topic=names.DEFAULT_TOPIC,
+        default_topic_queue_nums=4,
+        queue_id=queue.queue_id,
+        sys_flag=message.stored.sys_flag & _KEPT_FLAGS,
+        born_timestamp=time.time_ns() // 1_000_000,
+        flag=message.stored.flag,
+        properties=props.encode_properties(properties),
+        reconsume_times=reconsume_times,
+        max_reconsume_times=reconsume_times_max,
+        broker_name=queue.broker_name,
+    )
+    await instance.request(
+        route.brokers[queue.broker_name].broker_addrs[MASTER_ID],
+        RequestCode.SEND_MESSAGE_V2,
+        header,
+        message.stored.body,
+        broker_name="",
+        timeout_ms=SEND_BACK_TIMEOUT_MS,
+    )
+    return queue

@@ -111,3 +111,69 @@ def _record(message: Traced, *fields: object) -> TraceRecord:
 
 def _text(value: bool) -> str:
     return "true" if value else "false"
+
+
+class TraceEvent(NamedTuple):
+    """A record read back. ``kind`` is Java's name of it; times and costs are ms; fields that a kind lacks are empty or 0."""
+
+    kind: str
+    time_ms: int
+    group: str
+    topic: str
+    message_id: str
+    tag: str
+    keys: str
+    host: str
+    cost_ms: int
+    is_success: bool
+    retry_times: int
+    request_id: str
+    detail: str
+
+
+# Names of the fields behind the kind, in the order of each record; unknown kinds and short records are left out.
+_FIELDS = {
+    "Pub": ("time", "region", "group", "topic", "id", "tags", "keys", "host", "size", "cost", "type", "offset_id", "ok"),
+    "SubBefore": ("time", "region", "group", "request", "id", "retries", "keys"),
+    "SubAfter": ("request", "id", "cost", "ok", "keys", "code", "time", "group"),
+    "EndTransaction": (
+        "time", "region", "group", "topic", "id", "tags", "keys", "host", "type", "transaction", "state", "checked",
+    ),
+    "Recall": ("time", "region", "group", "topic", "id", "ok"),
+}  # fmt: skip
+# What is needed of a record; older clients leave out the last fields of SubAfter.
+_NEEDED = {"SubAfter": 5, "Pub": 10}
+
+
+def parse_records(text: str) -> list[TraceEvent]:
+    """The records in the body of a trace message."""
+    result = []
+    for line in text.split(RECORD_SEPARATOR):
+        kind, *values = line.split(FIELD_SEPARATOR)
+        names = _FIELDS.get(kind)
+        if names is None or len(values) < _NEEDED.get(kind, len(names)):
+            continue
+        found = dict(zip(names, values, strict=False))
+        code = int(found["code"]) if found.get("code", "").isdigit() else 0
+        result.append(
+            TraceEvent(
+                kind,
+                _number(found.get("time")),
+                found.get("group", ""),
+                found.get("topic", ""),
+                found["id"],
+                found.get("tags", ""),
+                found.get("keys", ""),
+                found.get("host", ""),
+                _number(found.get("cost")),
+                found.get("ok", "true") == "true",
+                _number(found.get("retries")),
+                found.get("request", ""),
+                found.get("state", "") or (ContextCode(code).name if kind == "SubAfter" and code <= 4 else ""),
+            )
+        )
+    return result
+
+
+def _number(text: str | None) -> int:
+    return int(text) if text and text.isdigit() else 0

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from enum import Enum
 from typing import Any
 
 from rocketmq_client.admin.access import Access, BrokerAddress, ClusterInfo, parse
-from rocketmq_client.errors import InvalidArgument
+from rocketmq_client.admin.connections import ClientConnection
+from rocketmq_client.errors import InvalidArgument, NotFound
 from rocketmq_common.settings import format_java_properties, parse_java_properties
 from rocketmq_remoting.codes import RequestCode
 
@@ -19,6 +21,14 @@ class StatsValue:
     sum: int
     tps: float
     average: float
+
+
+class Housekeeping(Enum):
+    """What a broker can be told to clean."""
+
+    EXPIRED_LOG = RequestCode.DELETE_EXPIRED_COMMITLOG
+    EXPIRED_QUEUES = RequestCode.CLEAN_EXPIRED_CONSUMEQUEUE
+    UNUSED_TOPICS = RequestCode.CLEAN_UNUSED_TOPIC
 
 
 class Brokers:
@@ -83,6 +93,65 @@ class Brokers:
             for window in ("Minute", "Hour", "Day")
             if (row := body.get(f"stats{window}")) is not None
         }
+
+    async def clean(self, address: str, what: Housekeeping) -> None:
+        """Have one broker remove what has expired now, whatever the hour."""
+        await self._access.ask(address, what.value, context=f"{what.name.lower()} at {address}")
+
+    async def producers(self, address: str) -> dict[str, list[ClientConnection]]:
+        """Every producer connected to one broker, by group."""
+        answer = await self._access.ask(address, RequestCode.GET_ALL_PRODUCER_INFO)
+        table: dict[str, list[dict[str, Any]]] = parse(answer.body).get("data") or {}
+        return {
+            group: [
+                ClientConnection(
+                    client_id=str(row.get("clientId", "")),
+                    client_addr=str(row.get("remoteIP", "")),
+                    language=str(row.get("language", "")),
+                    version=int(row.get("version", 0)),
+                )
+                for row in rows
+            ]
+            for group, rows in sorted(table.items())
+        }
+
+    async def consume_queue(
+        self, address: str, topic: str, queue_id: int, offset: int, count: int, *, group: str = ""
+    ) -> dict[str, Any]:
+        """Raw entries of a consume queue from ``offset`` on, with the verdict of ``group``'s filter, in Java's words."""
+        header = {"topic": topic, "queueId": str(queue_id), "index": str(offset), "count": str(count)}
+        if group:
+            header["consumerGroup"] = group
+        answer = await self._access.ask(address, RequestCode.QUERY_CONSUME_QUEUE, header)
+        found: dict[str, Any] = parse(answer.body)
+        return found
+
+    async def configure_name_servers(self, changes: Mapping[str, str]) -> None:
+        """Change keys at every name server; raises InvalidArgument, RequestRefused naming the key that cannot be changed."""
+        if not changes:
+            raise InvalidArgument("nothing to change", hint="give key=value")
+        body = format_java_properties(changes).encode()
+        await self._access.instance.name_servers.tell_all(RequestCode.UPDATE_NAMESRV_CONFIG, None, body)
+
+    async def kv_table(self, namespace: str) -> dict[str, str]:
+        """All keys of a namespace at the name servers; empty when it does not exist."""
+        try:
+            answer = await self._access.ask_name_server(RequestCode.GET_KVLIST_BY_NAMESPACE, {"namespace": namespace})
+        except NotFound:
+            return {}
+        table: dict[str, Any] = parse(answer.body).get("table") or {}
+        return {str(key): str(value) for key, value in sorted(table.items())}
+
+    async def put_kv(self, namespace: str, key: str, value: str) -> None:
+        """Set a key at every name server."""
+        header = {"namespace": namespace, "key": key, "value": value}
+        await self._access.instance.name_servers.tell_all(RequestCode.PUT_KV_CONFIG, header)
+
+    async def delete_kv(self, namespace: str, key: str) -> None:
+        """Remove a key at every name server."""
+        await self._access.instance.name_servers.tell_all(
+            RequestCode.DELETE_KV_CONFIG, {"namespace": namespace, "key": key}
+        )
 
     async def _tell(self, code: RequestCode, broker_name: str) -> dict[str, str]:
         await self._access.brokers(broker=broker_name)

@@ -8,6 +8,8 @@ from typing import Self
 
 from rocketmq_client.admin.access import REQUEST_TIMEOUT_MS, Access
 from rocketmq_client.admin.brokers import Brokers
+from rocketmq_client.admin.dead_letters import DeadLetters
+from rocketmq_client.admin.diagnosis import Diagnosis, diagnose, gather
 from rocketmq_client.admin.groups import Groups
 from rocketmq_client.admin.messages import Messages
 from rocketmq_client.admin.topics import Topics
@@ -35,6 +37,7 @@ class Admin:
         self.groups = Groups(self._access)
         self.brokers = Brokers(self._access)
         self.messages = Messages(self._access)
+        self.dead_letters = DeadLetters(self._access, self.topics, self.messages)
 
     async def __aenter__(self) -> Self:
         await self.start()
@@ -55,3 +58,8 @@ class Admin:
         joined, self._access.joined = self._access.joined, None
         if joined is not None:
             await joined.release()
+
+    async def diagnose(self, group: str) -> Diagnosis:
+        """Why ``group`` does not consume as it should; raises GroupNotFound, NameServerUnavailable."""
+        evidence = await gather(self.groups, self.topics, self.dead_letters, group)
+        return Diagnosis(diagnose(evidence), evidence)

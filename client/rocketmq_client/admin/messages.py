@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable
+from typing import Any
 
-from rocketmq_client.admin.access import Access
+from rocketmq_client.admin.access import Access, parse
 from rocketmq_client.errors import ClientError, InvalidArgument, MessageNotFound, NotFound, RequestRefused
 from rocketmq_client.messages import MessageView, view_messages
 from rocketmq_client.offsets import QueueBounds
-from rocketmq_client.pulling import Puller, PullStatus
+from rocketmq_client.pulling import PULL_COUNT, Puller, PullResult, PullStatus
 from rocketmq_client.routes import Route
 from rocketmq_client.subscriptions import subscription
+from rocketmq_client.trace_records import TraceEvent, parse_records
 from rocketmq_common import names
 from rocketmq_common.message_ids import parse_offset_message_id
 from rocketmq_common.records import RecordError
@@ -20,6 +22,7 @@ from rocketmq_remoting.codes import RequestCode, ResponseCode
 
 RESULTS_MAX = 64
 TIME_MAX_MS = 0x7FFFFFFFFFFFFFFF
+DELIVER_TIMEOUT_MS = 15_000  # the broker gives the consumer 10 s
 
 
 class Messages:
@@ -67,12 +70,7 @@ class Messages:
 
     async def at(self, queue: MessageQueue, offset: int) -> MessageView:
         """The message at a queue offset; raises TopicNotFound, MessageNotFound."""
-        await self._access.instance.routes.get(queue.topic)
-        puller = Puller(self._access.instance, names.TOOLS_CONSUMER_GROUP)
-        result = await puller.pull(
-            queue, offset, subscription(queue.topic), count=1, suspend_ms=0, send_subscription=True,
-            timeout_ms=self._access.timeout_ms,
-        )  # fmt: skip
+        result = await self._pull(queue, offset, 1)
         if result.status is PullStatus.FOUND and result.messages and result.messages[0].queue_offset == offset:
             return result.messages[0]
         raise MessageNotFound(
@@ -83,16 +81,64 @@ class Messages:
             else "",
         )
 
+    async def read(
+        self, queue: MessageQueue, offset: int, *, count_max: int = PULL_COUNT
+    ) -> tuple[list[MessageView], int]:
+        """Messages from a queue offset on, without a group, and the offset to go on from; raises TopicNotFound.
+
+        No messages together with a higher offset means that older ones are gone, or that there is nothing in between.
+        """
+        result = await self._pull(queue, offset, count_max)
+        return result.messages, result.next_offset
+
+    async def deliver(self, group: str, client_id: str, message: MessageView) -> dict[str, Any]:
+        """Hand a stored message to one connected consumer now; what its listener made of it, in Java's words.
+
+        Raises RequestRefused when the broker of the message does not know the client, RequestTimeout.
+        """
+        header = {
+            "consumerGroup": group,
+            "clientId": client_id,
+            "msgId": message.offset_message_id,
+            "topic": message.topic,
+            "brokerName": message.queue.broker_name,
+        }
+        answer = await self._access.ask(
+            message.store_host, RequestCode.CONSUME_MESSAGE_DIRECTLY, header, timeout_ms=DELIVER_TIMEOUT_MS,
+            context=f"delivery to {client_id}",
+        )  # fmt: skip
+        result: dict[str, Any] = parse(answer.body)
+        return result
+
+    async def trace(
+        self, message_id: str, *, topic: str = names.TRACE_TOPIC, count_max: int = RESULTS_MAX
+    ) -> list[TraceEvent]:
+        """What producers and consumers wrote into the trace topic about a message, oldest first; raises TopicNotFound."""
+        found = await self.by_key(topic, message_id, count_max=count_max)
+        events = [event for view in found for event in parse_records(view.body.decode("utf-8", "replace"))]
+        return sorted((e for e in events if e.message_id == message_id), key=lambda e: e.time_ms)
+
     async def bounds(self, queue: MessageQueue) -> tuple[int, int]:
         """(first offset that exists, offset of the next message to come); raises TopicNotFound."""
         await self._access.instance.routes.get(queue.topic)
         bounds = QueueBounds(self._access.instance)
         return await bounds.min_offset(queue), await bounds.max_offset(queue)
 
-    async def offset_at(self, queue: MessageQueue, timestamp_ms: int) -> int:
-        """The offset of the first message stored at or after a time in ms; raises TopicNotFound."""
+    async def offset_at(self, queue: MessageQueue, timestamp_ms: int, *, upper: bool = False) -> int:
+        """The offset of the first message stored at or after a time in ms (``upper``: of the last at or before it).
+
+        Raises TopicNotFound.
+        """
         await self._access.instance.routes.get(queue.topic)
-        return await QueueBounds(self._access.instance).offset_at(queue, timestamp_ms)
+        return await QueueBounds(self._access.instance).offset_at(queue, timestamp_ms, upper=upper)
+
+    async def _pull(self, queue: MessageQueue, offset: int, count: int) -> PullResult:
+        await self._access.instance.routes.get(queue.topic)
+        puller = Puller(self._access.instance, names.TOOLS_CONSUMER_GROUP)
+        return await puller.pull(
+            queue, offset, subscription(queue.topic), count=count, suspend_ms=0, send_subscription=True,
+            timeout_ms=self._access.timeout_ms,
+        )  # fmt: skip
 
     async def _query(
         self, topic: str, key: str, count_max: int, begin_ms: int, end_ms: int, *, unique: bool

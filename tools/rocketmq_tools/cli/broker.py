@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from rocketmq_tools.cli.names import complete_broker
-from rocketmq_tools.cli.options import Globals, namesrv_option, output_option
+from rocketmq_tools.cli.options import Globals, namesrv_option, output_option, watch_option
 from rocketmq_tools.cli.output import show
 from rocketmq_tools.cli.session import note, with_admin
 from rocketmq_tools.cli.values import pairs
@@ -25,6 +25,7 @@ def command() -> None:
 @command.command("ls", epilog="\b\nExample:\n  rocketmq broker ls -o json")
 @namesrv_option
 @output_option
+@watch_option
 @click.pass_obj
 def list_brokers(settings: Globals) -> None:
     """List broker processes with version and load."""
@@ -63,6 +64,7 @@ def list_brokers(settings: Globals) -> None:
 @click.argument("broker", shell_complete=complete_broker)
 @namesrv_option
 @output_option
+@watch_option
 @click.pass_obj
 def status(settings: Globals, broker: str) -> None:
     """Show the figures of BROKER (a name, then its master, or an address)."""

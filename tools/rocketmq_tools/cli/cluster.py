@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from rocketmq_tools.cli.options import Globals, namesrv_option, output_option
+from rocketmq_tools.cli.options import Globals, namesrv_option, output_option, watch_option
 from rocketmq_tools.cli.output import show
 from rocketmq_tools.cli.session import note, run, with_admin
 from rocketmq_tools.cli.values import Duration
@@ -29,6 +29,7 @@ def command() -> None:
 @command.command("info", epilog="\b\nExample:\n  rocketmq cluster info")
 @namesrv_option
 @output_option
+@watch_option
 @click.pass_obj
 def info(settings: Globals) -> None:
     """List clusters with their brokers and addresses."""

@@ -136,7 +136,7 @@ def _printer(settings: Globals, layout: str | None) -> Callable[[MessageView], N
             out.flush()
 
         return emit_layout
-    if settings.output == "json":
+    if settings.output in ("json", "jsonl"):
         import msgspec
 
         def emit_json(view: MessageView) -> None:

@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from rocketmq_tools.cli import diagnosis
 from rocketmq_tools.cli.names import complete_group, complete_topic
-from rocketmq_tools.cli.options import Globals, namesrv_option, output_option
+from rocketmq_tools.cli.options import Globals, namesrv_option, output_option, watch_option
 from rocketmq_tools.cli.output import show
 from rocketmq_tools.cli.session import confirm, note, with_admin, yes_option
 from rocketmq_tools.cli.values import Position, PositionType, QueueType, iso
@@ -26,6 +27,7 @@ def command() -> None:
 @click.option("--lag", "with_lag", is_flag=True, help="With lag, the most behind first.")
 @namesrv_option
 @output_option
+@watch_option
 @click.pass_obj
 def list_groups(settings: Globals, everything: bool, with_lag: bool) -> None:
     """List consumer groups."""
@@ -110,6 +112,7 @@ def delete(settings: Globals, groups: tuple[str, ...], clean_offsets: bool, yes:
 @click.argument("group", shell_complete=complete_group)
 @namesrv_option
 @output_option
+@watch_option
 @click.pass_obj
 def describe(settings: Globals, group: str) -> None:
     """Show configuration, members, subscriptions and lag of GROUP."""
@@ -149,6 +152,7 @@ def describe(settings: Globals, group: str) -> None:
 @click.option("--topic", help="Only this topic.", shell_complete=complete_topic)
 @namesrv_option
 @output_option
+@watch_option
 @click.pass_obj
 def lag(settings: Globals, group: str, topic: str | None) -> None:
     """Show how far GROUP is behind on each queue."""
@@ -181,6 +185,7 @@ def lag(settings: Globals, group: str, topic: str | None) -> None:
 @click.argument("group", shell_complete=complete_group)
 @namesrv_option
 @output_option
+@watch_option
 @click.pass_obj
 def clients(settings: Globals, group: str) -> None:
     """List the connected consumers of GROUP."""
@@ -263,6 +268,28 @@ def seek(
     show(settings, data, ("BROKER", "QUEUE", "FROM", "TO"), [list(row.values()) for row in data])
 
 
+@command.command("skip", epilog="\b\nExample:\n  rocketmq group skip billing orders --yes")
+@click.argument("group", shell_complete=complete_group)
+@click.argument("topic", shell_complete=complete_topic)
+@yes_option
+@namesrv_option
+@output_option
+@click.pass_obj
+def skip(settings: Globals, group: str, topic: str, yes: bool) -> None:
+    """Let GROUP forget what it has not consumed of TOPIC and go on with what comes, while its consumers run or not."""
+    confirm(f"Skip everything that {group} has not consumed of {topic}?", yes=yes)
+
+    async def work(admin: Admin) -> tuple[int, list[dict[str, Any]]]:
+        await admin.groups.config(group)
+        lag = (await admin.groups.progress(group, topic=topic)).lag
+        moved = await admin.groups.seek(group, topic)
+        return lag, [{"broker": q.broker_name, "queue_id": q.queue_id, "to": offset} for q, offset in moved.items()]
+
+    lag, data = with_admin(settings, work)
+    show(settings, data, ("BROKER", "QUEUE", "TO"), [list(row.values()) for row in data])
+    note(f"{group} skipped {lag} messages of {topic}")
+
+
 @command.command("copy-offsets", epilog="\b\nExample:\n  rocketmq group copy-offsets billing billing-v2 orders")
 @click.argument("source", shell_complete=complete_group)
 @click.argument("target")
@@ -278,6 +305,9 @@ def copy_offsets(settings: Globals, source: str, target: str, topic: str) -> Non
 
     with_admin(settings, work)
     note(f"{target} is now where {source} is on {topic}")
+
+
+command.add_command(diagnosis.command)
 
 
 def _config(config: SubscriptionGroupConfig) -> dict[str, Any]:

@@ -45,8 +45,6 @@ def as_data(view: MessageView) -> dict[str, Any]:
 
 def as_row(view: MessageView) -> list[Any]:
     """One row under `COLUMNS`."""
-    text = body_text(view)
-    shown = text if len(text) <= BODY_WIDTH else text[: BODY_WIDTH - 1] + "…"
     return [
         iso(view.store_timestamp_ms),
         view.topic,
@@ -54,7 +52,7 @@ def as_row(view: MessageView) -> list[Any]:
         view.queue_offset,
         view.tag,
         " ".join(view.keys),
-        shown,
+        shortened(body_text(view)),
     ]
 
 
@@ -67,6 +65,11 @@ def as_line(view: MessageView) -> str:
 def body_text(view: MessageView) -> str:
     """The body on one line; bytes that are no text as ``\\xff``."""
     return view.body.decode("utf-8", "backslashreplace").replace("\r", "\\r").replace("\n", "\\n")
+
+
+def shortened(text: str) -> str:
+    """``text`` as far as a cell of a table has room."""
+    return text if len(text) <= BODY_WIDTH else text[: BODY_WIDTH - 1] + "…"
 
 
 def as_bytes(view: MessageView, layout: str) -> bytes:

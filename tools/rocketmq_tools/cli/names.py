@@ -57,7 +57,7 @@ def _complete(
     from rocketmq_tools.cli.session import run
     from rocketmq_tools.errors import CommandError
 
-    settings = ctx.find_object(Globals) or Globals(namesrv=os.environ.get("NAMESRV_ADDR"))
+    settings = ctx.find_object(Globals) or Globals(environment=os.environ.get("NAMESRV_ADDR", ""))
     try:
         addresses = settings.namesrv_addresses()
     except CommandError:

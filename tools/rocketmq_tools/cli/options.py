@@ -6,6 +6,9 @@
 
 from __future__ import annotations
 
+import functools
+import sys
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -17,21 +20,27 @@ from rocketmq_tools.errors import CommandError, ExitCode
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-OUTPUT_FORMATS = ("table", "json", "yaml")
+OUTPUT_FORMATS = ("table", "json", "jsonl", "yaml", "name")
+WATCH_DEFAULT_S = 2.0
 
 
 @dataclass(slots=True)
 class Globals:
     """What the global options say."""
 
-    namesrv: str | None = None  # ``host:port`` joined by semicolons
+    namesrv: str | None = None  # ``host:port`` joined by semicolons, from a flag
+    context: str | None = None  # a name of `rocketmq context`
+    environment: str = ""  # $NAMESRV_ADDR
     output: str = "table"
     color: bool = False
     verbose: bool = False
 
     def namesrv_addresses(self) -> list[str]:
-        """The name servers to ask: those given, else those of the one cluster that `up` runs here. Raises CommandError."""
-        addresses = [a.strip() for a in (self.namesrv or "").replace(",", ";").split(";") if a.strip()]
+        """The name servers to ask. Raises CommandError.
+
+        In this order: ``-n``, ``--context``, $NAMESRV_ADDR, the current context, the one cluster that `up` runs here.
+        """
+        addresses = self._given()
         if not addresses:
             from rocketmq_tools.embedded.clusters import running_name_servers
 
@@ -39,19 +48,28 @@ class Globals:
         if not addresses:
             raise CommandError(
                 "no name server is known",
-                remedy="give -n HOST:PORT, set NAMESRV_ADDR, or start a cluster with `rocketmq up`",
+                remedy="give -n HOST:PORT, set NAMESRV_ADDR, use a context, or start a cluster with `rocketmq up`",
                 exit_code=ExitCode.USAGE,
             )
         return addresses
 
+    def _given(self) -> list[str]:
+        from rocketmq_tools.cli import context_file
+
+        given = self.namesrv
+        if not given and self.context:
+            given = context_file.load().find(self.context)
+        if not given:
+            given = self.environment or context_file.load().current_address()
+        return [a.strip() for a in given.replace(",", ";").split(";") if a.strip()]
+
 
 def _set_global(name: str) -> Callable[[click.Context, click.Parameter, Any], Any]:
     def callback(ctx: click.Context, _parameter: click.Parameter, value: Any) -> Any:
-        settings = ctx.ensure_object(Globals)
-        # The environment is weaker than a flag, wherever the flag stands.
-        from_environment = ctx.get_parameter_source(name) is ParameterSource.ENVIRONMENT
-        if value is not None and not (from_environment and getattr(settings, name) is not None):
-            setattr(settings, name, value)
+        if value is not None:
+            # The environment is weaker than a flag, wherever the flag stands.
+            from_environment = name == "namesrv" and ctx.get_parameter_source(name) is ParameterSource.ENVIRONMENT
+            setattr(ctx.ensure_object(Globals), "environment" if from_environment else name, value)
         return value
 
     return callback
@@ -64,7 +82,7 @@ def _namesrv_option(*flags: str) -> Callable[[F], F]:
         envvar="NAMESRV_ADDR",
         expose_value=False,
         callback=_set_global("namesrv"),
-        help="Name servers, joined by ';' or ','. Default: $NAMESRV_ADDR, else the cluster started by `up`.",
+        help="Name servers, joined by ';' or ','. Default: $NAMESRV_ADDR, the context, or the cluster started by `up`.",
     )
 
 
@@ -73,8 +91,49 @@ namesrv_option = _namesrv_option("-n", "--namesrv")
 namesrv_long_option = _namesrv_option("--namesrv")
 
 
+def context_option(function: F) -> F:
+    """``--context NAME``."""
+    return click.option(
+        "--context",
+        metavar="NAME",
+        envvar="ROCKETMQ_CONTEXT",
+        expose_value=False,
+        callback=_set_global("context"),
+        help="A cluster named with `rocketmq context add`. Default: $ROCKETMQ_CONTEXT, else the current one.",
+    )(function)
+
+
+def watch_option(function: Callable[..., None]) -> Callable[..., None]:
+    """``--watch [SECONDS]``: run the command again and again until Ctrl-C; on a terminal each time on a fresh screen."""
+
+    @click.option(
+        "--watch",
+        "watch_s",
+        is_flag=False,
+        flag_value=WATCH_DEFAULT_S,
+        type=click.FloatRange(min=0.1),
+        metavar="[SECONDS]",
+        help=f"Show it again each so many seconds ({WATCH_DEFAULT_S:g}) until Ctrl-C.",
+    )
+    @functools.wraps(function)
+    def watching(*arguments: Any, watch_s: float | None, **options: Any) -> None:
+        try:
+            while True:
+                if watch_s is not None and sys.stdout.isatty():
+                    click.clear()
+                function(*arguments, **options)
+                if watch_s is None:
+                    return
+                time.sleep(watch_s)
+        except KeyboardInterrupt:
+            if watch_s is None:
+                raise
+
+    return watching
+
+
 def output_option(function: F) -> F:
-    """``-o/--output table|json|yaml``."""
+    """``-o/--output``, one of `OUTPUT_FORMATS`."""
     return click.option(
         "-o",
         "--output",

@@ -11,7 +11,10 @@ from rocketmq_tools.cli.options import Globals
 
 
 def show(settings: Globals, data: Any, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
-    """Print ``data`` as JSON or YAML, or ``rows`` under ``columns``, as the user asked; ``data`` is plain dicts and lists."""
+    """Print ``data`` as JSON, JSON lines or YAML, or ``rows`` under ``columns``, or their first cells, as the user asked.
+
+    ``data`` is plain dicts and lists.
+    """
     if settings.output == "json":
         import msgspec
 
@@ -20,6 +23,14 @@ def show(settings: Globals, data: Any, columns: Sequence[str], rows: Sequence[Se
         import yaml
 
         click.echo(yaml.safe_dump(data, sort_keys=False, allow_unicode=True), nl=False)
+    elif settings.output == "jsonl":
+        import msgspec
+
+        for item in data if isinstance(data, list) else [data]:
+            click.echo(msgspec.json.encode(item).decode())
+    elif settings.output == "name":
+        for row in rows:
+            click.echo(_text(row[0]))
     else:
         click.echo(table(columns, rows, bold=settings.color))
 

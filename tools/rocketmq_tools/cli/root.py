@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import click
 from click.shell_completion import CompletionItem
 
-from rocketmq_tools.cli.options import Globals, namesrv_option, output_option
+from rocketmq_tools.cli.options import Globals, context_option, namesrv_option, output_option
 from rocketmq_tools.cli.roles import role_of, run_role
 from rocketmq_tools.errors import CommandError, ExitCode
 
@@ -49,11 +49,13 @@ COMMANDS: dict[str, Row] = {
     "group": Row(
         "rocketmq_tools.cli.group:command", "Manage", "List, create, change, delete and describe consumer groups."
     ),
+    "dlq": Row("rocketmq_tools.cli.dlq:command", "Manage", "List, show, send again and export dead letters."),
     "message": Row("rocketmq_tools.cli.message:command", "Manage", "Get and find stored messages."),
     "cluster": Row("rocketmq_tools.cli.cluster:command", "Manage", "Show clusters and their health."),
     "broker": Row(
         "rocketmq_tools.cli.broker:command", "Manage", "List and configure brokers; with -c FILE run one broker."
     ),
+    "context": Row("rocketmq_tools.cli.context:command", "Other", "Remember clusters by name and choose one."),
     "completion": Row("rocketmq_tools.cli.completion:command", "Other", "Print the completion script of a shell."),
     "version": Row("rocketmq_tools.cli.version:command", "Other", "Print the version."),
 }
@@ -150,6 +152,7 @@ def _role_command(role: str) -> click.Command:
     epilog="Exit codes: 0 ok, 1 failed, 2 usage, 3 not found, 4 not authorised, 5 unreachable, 6 timeout, 7 unhealthy.",
 )
 @namesrv_option
+@context_option
 @output_option
 @click.option("--no-color", is_flag=True, envvar="NO_COLOR", help="No colours, whatever the terminal can do.")
 @click.option("-v", "--verbose", is_flag=True, help="Show the trace of an unexpected failure.")

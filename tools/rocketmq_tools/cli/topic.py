@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from rocketmq_tools.cli.names import complete_topic
-from rocketmq_tools.cli.options import Globals, namesrv_option, output_option
+from rocketmq_tools.cli.options import Globals, namesrv_option, output_option, watch_option
 from rocketmq_tools.cli.output import show
 from rocketmq_tools.cli.session import confirm, note, with_admin, yes_option
 from rocketmq_tools.cli.values import Permission, iso, pairs
@@ -29,6 +29,7 @@ def command() -> None:
 @click.option("-w", "--wide", is_flag=True, help="With queues, permission and messages stored.")
 @namesrv_option
 @output_option
+@watch_option
 @click.pass_obj
 def list_topics(settings: Globals, everything: bool, wide: bool) -> None:
     """List topics."""
@@ -223,6 +224,7 @@ def delete(settings: Globals, topics: tuple[str, ...], yes: bool) -> None:
 @click.argument("topic", shell_complete=complete_topic)
 @namesrv_option
 @output_option
+@watch_option
 @click.pass_obj
 def describe(settings: Globals, topic: str) -> None:
     """Show configuration, extent and consumer groups of TOPIC."""
@@ -249,6 +251,7 @@ def describe(settings: Globals, topic: str) -> None:
 @click.argument("topic", shell_complete=complete_topic)
 @namesrv_option
 @output_option
+@watch_option
 @click.pass_obj
 def route(settings: Globals, topic: str) -> None:
     """Show which brokers hold TOPIC and where clients reach them."""
@@ -281,6 +284,7 @@ def route(settings: Globals, topic: str) -> None:
 @click.argument("topic", shell_complete=complete_topic)
 @namesrv_option
 @output_option
+@watch_option
 @click.pass_obj
 def stats(settings: Globals, topic: str) -> None:
     """Show first and next offset of every queue of TOPIC."""

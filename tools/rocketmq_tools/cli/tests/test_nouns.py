@@ -22,7 +22,7 @@ from rocketmq_tools.cli.tests.nouns import Command
 from rocketmq_tools.errors import ExitCode
 
 MAIN = "import sys; from rocketmq_tools.cli import main; sys.exit(main())"
-NOUNS = ("produce", "consume", "topic", "group", "cluster", "broker", "message", "bench")
+NOUNS = ("produce", "consume", "topic", "group", "cluster", "broker", "message", "dlq", "context", "bench")
 
 
 @pytest.mark.parametrize("noun", NOUNS)
@@ -331,6 +331,22 @@ def test_clients_of_a_silent_group_are_not_found(running: ClusterThread, rocketm
     printed = rocketmq("group", "clients", "g")
     assert printed.code == ExitCode.NOT_FOUND
     assert "no consumer of group g is connected" in printed.err
+
+
+def test_skipping_and_diagnosing_a_group(running: ClusterThread, rocketmq: Command) -> None:
+    rocketmq("topic", "create", "orders", "-q", "1", "--broker", "broker-a")
+    rocketmq("produce", "orders", "a", "--count", "3")
+    rocketmq("group", "create", "g")
+    running.call(lambda cluster: cluster.broker.offsets.update({("g", "orders", 0): 1}))
+    sick = rocketmq("group", "diagnose", "g", "-o", "json")
+    assert sick.code == ExitCode.UNHEALTHY
+    assert (sick.data["lag"], [f["check"] for f in sick.data["findings"]]) == (2, ["nobody"])
+    skipped = rocketmq("group", "skip", "g", "orders", "--yes")
+    assert "skipped 2 messages" in skipped.err
+    assert rocketmq("group", "lag", "g", "-o", "json").data["lag"] == 0
+    well = rocketmq("group", "diagnose", "g")
+    assert well.code == ExitCode.OK
+    assert "warning" in well.out
 
 
 # -- cluster and broker ----------------------------------------------------------------------------------------------
