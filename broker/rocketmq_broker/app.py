@@ -20,6 +20,9 @@ from rocketmq_broker.clients.processor import ClientProcessor
 from rocketmq_broker.clients.producers import Producers
 from rocketmq_broker.consumer_offsets import ConsumerOffsets
 from rocketmq_broker.delay import DelaySchedule
+from rocketmq_broker.failover.lease import LeaseStore
+from rocketmq_broker.failover.lease_file import FileLeaseStore
+from rocketmq_broker.failover.succession import Succession
 from rocketmq_broker.groups import GroupTable
 from rocketmq_broker.ha.metadata import MetadataSync
 from rocketmq_broker.ha.replication import Replication
@@ -138,7 +141,19 @@ class Broker:
             self.client, self.clock, self.tasks,
             on_master_lost=self.registration.notify_changed,
         )  # fmt: skip
-        self.registration.on_master = self.replication.set_master
+        # Done when this life of the broker is over but not the process: the offset to cut the log at, or None.
+        self.ended: asyncio.Future[int | None] = loop.create_future()
+        self.succession: Succession | None = None
+        if loaded.failover.is_enabled:
+            self.succession = self.replication.following = Succession(
+                loaded.failover, settings, self.store, self.replication, self._leases(), self.identity, self.files,
+                self.clock, self.tasks,
+                count_min=loaded.replication.min_in_sync_replicas,
+                on_elected=self._lead,
+                on_ended=self._end,
+            )  # fmt: skip
+        else:
+            self.registration.on_master = self.replication.set_master
         self.transactions = Transactions(
             settings, self.store, self.topics, self.producers, self.offsets, self.statistics, self.clock,
             self.replication.promise,
@@ -201,6 +216,7 @@ class Broker:
             QueryProcessor(settings, self.store),
             ClientProcessor(settings, self.topics, self.groups, self.consumers, self.producers, self.locks),
             self.transactions,
+            self.pop,
             RecallProcessor(
                 settings, self.store, self.topics, self.statistics, self.clock, self.replication.promise, self.timer_sending
             ),
@@ -232,14 +248,12 @@ class Broker:
             await self._save_tables()
             await self.offsets.save_if_dirty()
             if settings.broker_role is not BrokerRole.SLAVE:
-                # A slave's master delivers; the copies come with its log.
-                self.delay.start()
-                is_unclean = self.recovery.mode == "unclean"
-                self.transactions.load(is_unclean=is_unclean)
-                await self.timers.start(is_unclean=is_unclean)
+                await self._begin_delivering(is_unclean=self.recovery.mode == "unclean")
             await self._listen([*self.routes(), *extra_routes])
             self._start_services()
             await self.registration.start()
+            if self.succession is not None:
+                self.succession.start()
         except BaseException:
             await self._close()
             raise
@@ -248,6 +262,8 @@ class Broker:
     async def stop(self) -> None:
         """Orderly end: leave the name servers, drain, flush, write the tables, set the clean marker."""
         self.is_serving = False
+        if self.succession is not None:
+            await self.succession.resign()
         await self.registration.stop(timeout_ms=UNREGISTER_TIMEOUT_MS)
         self.pulling.release_all()
         self.pop.release_all()
@@ -255,6 +271,47 @@ class Broker:
             if server is not None:
                 await server.stop(self.settings.stop_grace_ms)
         await self._close()
+
+    async def _begin_delivering(self, *, is_unclean: bool) -> None:
+        """What only a master does with its log; a slave's master delivers, and the copies come with its log."""
+        self.delay.start()
+        self.transactions.load(is_unclean=is_unclean)
+        self.pop.load(is_unclean=is_unclean)
+        await self.timers.start(is_unclean=is_unclean)
+
+    def _begin_asking(self) -> None:
+        """What only a master does by the clock."""
+        self.transactions.start(self.tasks)
+        self.pop.start(self.tasks)
+
+    async def _lead(self, epoch: int) -> None:
+        """This replica was elected, or its epoch was renewed: be master, and tell the name servers."""
+        settings, failover, succession = self.settings, self.loaded.failover, self.succession
+        assert succession is not None
+        self.topics.begin_epoch(epoch)
+        if settings.broker_role is BrokerRole.SLAVE:
+            settings.broker_role = BrokerRole.SYNC_MASTER if failover.is_sync else BrokerRole.ASYNC_MASTER
+            settings.broker_id = 0
+            ha_port = await self.replication.lead(succession, succession.welcome)
+            self._bind(self.identity.port, self.identity.vip_port, ha_port)
+            self.offsets.clamp(self._queue_bounds)
+            # The old master may have ended anywhere.
+            await self._begin_delivering(is_unclean=True)
+            self._begin_asking()
+        self.registration.notify_changed()
+
+    def _end(self, truncate_at: int | None) -> None:
+        if not self.ended.done():
+            self.ended.set_result(truncate_at)
+
+    def _leases(self) -> LeaseStore:
+        failover, group = self.loaded.failover, self.settings.broker_name
+        if failover.lease_directory:
+            return FileLeaseStore(Path(failover.lease_directory), group, self.files)
+        # Imported here: only a Pod pays for the HTTP client.
+        from rocketmq_broker.failover.lease_kubernetes import KubernetesLeaseStore, in_cluster_url
+
+        return KubernetesLeaseStore(in_cluster_url(os.environ), failover.lease_namespace, group, self.clock)
 
     async def _listen(self, routes: Sequence[Route]) -> None:
         settings = self.settings
@@ -302,8 +359,10 @@ class Broker:
         report = self.store.open()
         try:
             self.files.make_directory(Path(self.store_settings.root) / CONFIG_DIRECTORY)
-            for table in (self.topics, self.groups, self.offsets, self.delay, self.timers):
+            for table in (self.topics, self.groups, self.offsets, self.delay, self.timers, self.pop.ordered):
                 table.load()
+            if self.succession is not None:
+                self.succession.open(report)
         except BaseException:
             self.store.close()
             raise
@@ -324,6 +383,8 @@ class Broker:
         await self.replication.stop()
         await self.observation.stop()
         await self.tasks.stop()
+        if self.succession is not None:
+            await self.succession.close()
         await self.client.close()
         if self.recovery is not None:
             self.transactions.stop()
@@ -375,8 +436,7 @@ class Broker:
         every(EXPIRY_SCAN_MS, ClientExpiry(self.producers, self.consumers, self.locks).scan, "scan for silent clients")
         every(settings.clean_resource_interval, self.retention.round, "retention")
         if settings.broker_role is not BrokerRole.SLAVE:
-            self.transactions.start(self.tasks)
-            self.pop.start(self.tasks)
+            self._begin_asking()
         self.observation.start(self.tasks)
 
     def _note_loop_lag(self, lag_ms: float) -> None:
