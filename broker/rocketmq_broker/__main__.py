@@ -11,7 +11,7 @@ import resource
 import signal
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import uvloop
@@ -19,8 +19,10 @@ import uvloop
 from rocketmq_broker.app import Broker, ListenError
 from rocketmq_broker.durable import TableError
 from rocketmq_broker.settings import LoadedSettings, load_settings
+from rocketmq_common.files import RealFiles
 from rocketmq_common.settings import SettingsError, format_java_properties, wire_names
 from rocketmq_store.errors import StoreError
+from rocketmq_store.truncation import truncate_log
 
 logger = logging.getLogger("rocketmq_broker")
 
@@ -55,7 +57,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             logger.warning("%s: unknown key %s is ignored", loaded.file or "configuration", key)
         _raise_descriptor_limit()
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            runner.run(_serve(loaded))
+            runner.run(_live(loaded, lambda: _load(arguments)))
     except (SettingsError, StoreError, TableError, ListenError) as error:
         return _fail(str(error))
     except OSError as error:
@@ -90,7 +92,7 @@ def _load(arguments: argparse.Namespace) -> LoadedSettings:
 
 def _listing(loaded: LoadedSettings, *, important: bool) -> str:
     values: dict[str, object] = {}
-    for struct in (loaded.broker, loaded.store, loaded.replication):
+    for struct in (loaded.broker, loaded.store, loaded.replication, loaded.failover):
         for key, attribute in wire_names(type(struct)).items():
             value = getattr(struct, attribute)
             if not important or key in IMPORTANT_KEYS:
@@ -122,11 +124,19 @@ def _raise_descriptor_limit() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
-async def _serve(loaded: LoadedSettings) -> None:
+async def _live(loaded: LoadedSettings, reload: Callable[[], LoadedSettings]) -> None:
+    """Serve until told to stop; where elections decide on the role, each reign that ends begins a new life of the broker."""
     stopping = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopping.set)
+    while await _serve(loaded, stopping):
+        gc.unfreeze()
+        loaded = reload()
+
+
+async def _serve(loaded: LoadedSettings, stopping: asyncio.Event) -> bool:
+    """One life of the broker; whether another is to follow."""
     broker = Broker(loaded, fatal=_die)
     start = asyncio.ensure_future(broker.start())
     interrupted = asyncio.ensure_future(stopping.wait())
@@ -137,7 +147,7 @@ async def _serve(loaded: LoadedSettings) -> None:
         await start
     except asyncio.CancelledError:
         logger.info("stopped before the broker was ready")
-        return
+        return False
     identity, settings, recovery = broker.identity, broker.settings, broker.recovery
     assert recovery is not None
     logger.info(
@@ -156,10 +166,17 @@ async def _serve(loaded: LoadedSettings) -> None:
         f"store {broker.store_settings.root}\n"
     )
     sys.stdout.flush()
-    await interrupted
+    await asyncio.wait((interrupted, broker.ended), return_when=asyncio.FIRST_COMPLETED)
     logger.info("broker %s stops", settings.broker_name)
     await broker.stop()
     logger.info("broker %s stopped", settings.broker_name)
+    if stopping.is_set():
+        return False
+    interrupted.cancel()
+    truncate_at = broker.ended.result()
+    if truncate_at is not None:
+        await asyncio.to_thread(truncate_log, RealFiles(), broker.store_settings, truncate_at)
+    return True
 
 
 if __name__ == "__main__":

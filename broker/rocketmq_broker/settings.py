@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 import msgspec
 
+from rocketmq_broker.failover.settings import FailoverSettings
 from rocketmq_broker.foreign_keys import KEYS_WITHOUT_EFFECT, ONLY_VALUES
 from rocketmq_broker.ha.settings import ReplicationSettings
 from rocketmq_common import permissions
@@ -136,6 +137,7 @@ class LoadedSettings(NamedTuple):
     broker: BrokerSettings
     store: StoreSettings
     replication: ReplicationSettings
+    failover: FailoverSettings
     file: Path | None
     file_values: dict[str, str]
     unknown: list[str]
@@ -160,7 +162,7 @@ def load_settings(
             raise SettingsError(f"{file}: cannot be read ({error.strerror}): give an existing file with -c") from error
         except UnicodeDecodeError as error:
             raise SettingsError(f"{file}: is not UTF-8 text: convert it") from error
-    overrides = dict(from_environment(environment, BrokerSettings, StoreSettings, ReplicationSettings))
+    overrides = dict(from_environment(environment, BrokerSettings, StoreSettings, ReplicationSettings, FailoverSettings))
     if "namesrvAddr" not in overrides and environment.get("NAMESRV_ADDR") and not file_values.get("namesrvAddr"):
         overrides["namesrvAddr"] = environment["NAMESRV_ADDR"]
     overrides.update(parse_assignments(list(assignments)))
@@ -173,11 +175,16 @@ def load_settings(
     shared = {key: values[key] for key in values if key in BrokerSettings.__struct_encode_fields__}
     broker, unknown = bind(BrokerSettings, {**remaining, **shared}, source=source)
     replication, unknown = bind(ReplicationSettings, {key: values[key] for key in unknown}, source=source)
+    failover, unknown = bind(FailoverSettings, {key: values[key] for key in unknown}, source=source)
     unknown = [key for key in unknown if not _is_without_effect(key, values[key], store, source)]
-    notes = _settle_role(broker, explicit="brokerId" in overrides)
+    if failover.is_enabled:
+        notes = _prepare_election(broker, replication, failover)
+    else:
+        notes = _settle_role(broker, explicit="brokerId" in overrides)
     _check(broker, store, source)
     replication.check(source)
-    return LoadedSettings(broker, store, replication, file, file_values, unknown, notes)
+    failover.check(source)
+    return LoadedSettings(broker, store, replication, failover, file, file_values, unknown, notes)
 
 
 def _is_without_effect(key: str, value: str, store: StoreSettings, source: str) -> bool:
@@ -214,6 +221,23 @@ def _settle_role(broker: BrokerSettings, *, explicit: bool) -> list[str]:
     ignored = broker.broker_id
     broker.broker_id = 0
     return [f"brokerRole is {broker.broker_role.value}, so brokerId {ignored} is taken as 0"]
+
+
+def _prepare_election(
+    broker: BrokerSettings, replication: ReplicationSettings, failover: FailoverSettings
+) -> list[str]:
+    """Every replica begins as a slave; ``brokerId`` was its number in the group, ``brokerRole`` what it will be when elected."""
+    if broker.broker_id < 0:
+        raise SettingsError(f"brokerId={broker.broker_id}: write the number of this replica in its group, from 0")
+    failover.ordinal = broker.broker_id
+    if broker.broker_role is not BrokerRole.SLAVE:
+        failover.is_sync = broker.broker_role is BrokerRole.SYNC_MASTER
+    broker.broker_role = BrokerRole.SLAVE
+    # Id 0 is the master's, whoever that is.
+    broker.broker_id = broker.broker_id or max(replication.total_replicas, 1)
+    # A master that was elected is looked for at once.
+    replication.ha_reconnect_interval = min(replication.ha_reconnect_interval, failover.lease_retry_period)
+    return [f"failoverMode is {failover.failover_mode.value}: the lease decides whether replica {failover.ordinal} is master"]
 
 
 def _check(broker: BrokerSettings, store: StoreSettings, source: str) -> None:

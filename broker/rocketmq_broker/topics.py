@@ -175,6 +175,11 @@ class TopicTable:
         self._table.touch()
         return True
 
+    def begin_epoch(self, epoch: int) -> None:
+        """This broker is master of a new epoch: name servers and slaves take its table over any of an older one."""
+        self.data_version = self.data_version.next(self._clock.now_ms(), state_version=epoch)
+        self._table.touch()
+
     def apply_order_topics(self, order_topics: Iterable[str]) -> None:
         """Mark exactly these topics as ordered, as the name server's answer to a registration says."""
         wanted = set(order_topics)

@@ -12,13 +12,14 @@ from zlib import crc32
 
 from rocketmq_common.files import FileSystem
 from rocketmq_common.records import CRC_MASK
+from rocketmq_store.errors import StoreError
 
 FILE_NAME = "epochFileCheckpoint"
 # The oldest go first: what is so old has left every log.
 EPOCH_COUNT_MAX = 4096
 
 
-class EpochFileDamaged(Exception):
+class EpochFileDamaged(StoreError):
     """Neither the file nor its copy can be read: this replica must not lead before it followed a master again."""
 
 

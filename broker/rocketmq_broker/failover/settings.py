@@ -44,6 +44,9 @@ class FailoverSettings(msgspec.Struct, kw_only=True, rename="camel"):
     replica_uid: str = ""
     # Apache's key: a replica that has not caught up for so long leaves the in-sync set.
     ha_max_time_slave_not_catchup: int = 15_000
+    # What `brokerId` and `brokerRole` said; set when the settings are loaded.
+    ordinal: int = msgspec.field(default=0, name="replicaOrdinal")
+    is_sync: bool = msgspec.field(default=True, name="replicaIsSynchronous")
     # How long a planned switchover may hold up sends before it is given up.
     switchover_timeout: int = 3000
 

@@ -11,8 +11,8 @@ import asyncio
 import logging
 from collections.abc import Callable
 
-from rocketmq_broker.ha.acknowledgements import Acknowledgements, Reign, ReplicatedCallback
 from rocketmq_broker.failover.membership import Follower
+from rocketmq_broker.ha.acknowledgements import Acknowledgements, Reign, ReplicatedCallback
 from rocketmq_broker.ha.flow import FlowControl
 from rocketmq_broker.ha.frames import HaProtocolError
 from rocketmq_broker.ha.handshake import ApacheHandshake, LogBounds, MasterHandshake
@@ -135,6 +135,12 @@ class ReplicationMaster:
             )
             for name, (linked_at, caught_up_at) in self._seen.items()
         }  # fmt: skip
+
+    @property
+    def replicated(self) -> int:
+        """Log offset up to which everybody who is waited for has the log."""
+        self._settle()
+        return self._acknowledgements.replicated
 
     def drop_links(self, reason: str) -> None:
         """Have every slave connect anew."""

@@ -9,6 +9,10 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 
+from rocketmq_broker.failover.membership import Follower
+from rocketmq_broker.ha.acknowledgements import Reign
+from rocketmq_broker.ha.epoch_handshake import Following
+from rocketmq_broker.ha.handshake import MasterHandshake
 from rocketmq_broker.ha.inquiry import MasterInquiry
 from rocketmq_broker.ha.master import ReplicationMaster
 from rocketmq_broker.ha.metadata import MetadataSync
@@ -61,6 +65,9 @@ class Replication:
         self._on_master_lost = on_master_lost
         self._master: ReplicationMaster | None = None
         self._slave: ReplicationSlave | None = None
+        self._ha_port = 0
+        # Set where elections decide on the role: what the link to a master tells.
+        self.following: Following | None = None
         self.promise = SendPromise(store)
 
     def routes(self) -> list[Route]:
@@ -75,6 +82,7 @@ class Replication:
 
         Raises OSError when a master's port is taken.
         """
+        self._ha_port = ha_port
         if self._broker.broker_role is BrokerRole.SLAVE:
             self._store.set_writeable(False, "this broker is a slave: send to its master")
             slave = ReplicationSlave(
@@ -85,11 +93,28 @@ class Replication:
                 self._inquiry.ask,
                 own_host=self._identity.ha_host,
                 on_lost=self._on_master_lost,
+                following=self.following,
             )
             self._slave = slave
             slave.start()
             self._tasks.every(self._settings.slave_sync_interval, self._copy_metadata, "metadata from the master")
             return ha_port
+        return await self._start_master(None, None)
+
+    async def stop_following(self) -> None:
+        """This slave was elected: no link is open, nothing is stored any more when this returns."""
+        slave, self._slave = self._slave, None
+        if slave is not None:
+            await slave.stop()
+            self._store.follower.forget_partial()
+
+    async def lead(self, reign: Reign, handshake: Callable[[str], MasterHandshake]) -> int:
+        """Take up the elected master's role, which ``brokerRole`` names by now; the port that slaves reach. Raises OSError."""
+        port = await self._start_master(reign, handshake)
+        self._store.set_writeable(True)
+        return port
+
+    async def _start_master(self, reign: Reign | None, handshake: Callable[[str], MasterHandshake] | None) -> int:
         is_sync_master = self._broker.broker_role is BrokerRole.SYNC_MASTER
         master = ReplicationMaster(
             self._settings,
@@ -97,9 +122,13 @@ class Replication:
             self._clock,
             is_sync_master=is_sync_master,
             on_mode=lambda: self.promise.follow(master),
+            handshake=handshake,
+            reign=reign,
         )
-        await master.start(self._broker.bind_address, ha_port)
+        await master.start(self._broker.bind_address, self._ha_port)
         self._master = master
+        if reign is not None:
+            self.promise.follow(master)
         if is_sync_master and not master.is_synchronous:
             logger.warning(
                 "brokerRole is SYNC_MASTER but inSyncReplicas is 1: sends wait for no slave, as with Apache's broker; "
@@ -119,10 +148,38 @@ class Replication:
 
     # For the rest of the broker.
 
-    def set_master(self, ha_address: str, master_address: str) -> None:
-        """A name server said where this slave's master is; empty where it knows none."""
+    def set_master(self, ha_address: str, master_address: str, *, overrides: bool = False) -> None:
+        """A name server, or with ``overrides`` the lease, said where this slave's master is; empty where it knows none."""
         if self._slave is not None:
-            self._slave.set_master(ha_address, master_address)
+            self._slave.set_master(ha_address, master_address, overrides=overrides)
+
+    def is_following(self, epoch: int, silence_max_s: float) -> bool:
+        """See `ReplicationSlave.is_following`."""
+        return self._slave is not None and self._slave.is_following(epoch, silence_max_s)
+
+    def sever(self, reason: str) -> None:
+        """See `ReplicationSlave.sever`."""
+        if self._slave is not None:
+            self._slave.sever(reason)
+
+    def drop_links(self, reason: str) -> None:
+        """See `ReplicationMaster.drop_links`."""
+        if self._master is not None:
+            self._master.drop_links(reason)
+
+    @property
+    def heard_at(self) -> dict[str, float]:
+        """At a master: see `ReplicationMaster.heard_at`."""
+        return {} if self._master is None else self._master.heard_at
+
+    def followers(self) -> dict[str, Follower]:
+        """At a master: see `ReplicationMaster.followers`."""
+        return {} if self._master is None else self._master.followers()
+
+    @property
+    def replicated(self) -> int:
+        """At a master: log offset up to which everybody who is waited for has the log."""
+        return 0 if self._master is None else self._master.replicated
 
     @property
     def is_master_reachable(self) -> bool:

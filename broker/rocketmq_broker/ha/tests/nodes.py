@@ -99,6 +99,9 @@ class _GatedMapping:
     def zero(self, start: int, length: int) -> None:
         self._mapping.zero(start, length)
 
+    def rewrite(self, start: int, length: int) -> None:
+        self._mapping.rewrite(start, length)
+
     def close(self) -> None:
         self._mapping.close()
 
