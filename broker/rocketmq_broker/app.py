@@ -14,6 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from rocketmq_broker.admission import Admission
+from rocketmq_broker.assignment import AssignmentProcessor, MessageRequestModes, TopicQueues
 from rocketmq_broker.clients.consumers import Consumers
 from rocketmq_broker.clients.locks import QueueLocks
 from rocketmq_broker.clients.processor import ClientProcessor
@@ -132,10 +133,12 @@ class Broker:
             settings, self.store, self.statistics, self.files, directory, self.clock, self.io
         )
         self.timer_sending = TimerSender(settings, self.timers, self.clock)
+        self.modes = MessageRequestModes(self.files, directory, self.io)
+        self.groups.on_delete.append(self.modes.forget_group)
         self.replication = Replication(
             settings, loaded.replication, self.identity, self.store,
             MetadataSync(
-                self.client, self.topics, self.groups, self.offsets, self.delay, self.clock,
+                self.client, self.topics, self.groups, self.offsets, self.delay, self.modes, self.clock,
                 on_topics=self.registration.notify_changed,
             ),
             self.client, self.clock, self.tasks,
@@ -217,6 +220,10 @@ class Broker:
             ClientProcessor(settings, self.topics, self.groups, self.consumers, self.producers, self.locks),
             self.transactions,
             self.pop,
+            AssignmentProcessor(
+                settings, self.consumers, self.modes,
+                TopicQueues(self.client, lambda: list(self.registration.states), self.clock),
+            ),
             RecallProcessor(
                 settings, self.store, self.topics, self.statistics, self.clock, self.replication.promise, self.timer_sending
             ),
@@ -359,7 +366,7 @@ class Broker:
         report = self.store.open()
         try:
             self.files.make_directory(Path(self.store_settings.root) / CONFIG_DIRECTORY)
-            for table in (self.topics, self.groups, self.offsets, self.delay, self.timers, self.pop.ordered):
+            for table in (self.topics, self.groups, self.offsets, self.delay, self.timers, self.pop.ordered, self.modes):
                 table.load()
             if self.succession is not None:
                 self.succession.open(report)
@@ -371,6 +378,7 @@ class Broker:
     async def _save_tables(self) -> None:
         await self.topics.save_if_dirty()
         await self.groups.save_if_dirty()
+        await self.modes.save_if_dirty()
 
     async def _close(self) -> None:
         """Undo what `start` did, as far as it came."""
@@ -446,6 +454,7 @@ class Broker:
     def _forget_if_deleted(self, topic: str) -> None:
         if self.topics.get(topic) is None:
             self.statistics.forget_topic(topic)
+            self.modes.forget_topic(topic)
 
 
 async def _start(server: RemotingServer, host: str, port: int, key: str) -> None:

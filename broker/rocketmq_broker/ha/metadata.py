@@ -1,4 +1,4 @@
-"""What a slave needs besides the log to take over: topics, groups, consumer offsets, delay progress, copied from its master.
+"""What a slave needs besides the log to take over: topics, groups, request modes, consumer offsets, delay progress: its master's.
 
 Offsets and progress change all the time and are asked for every few seconds; topics and groups less often, and at once when
 a link was made. The master's tables replace the slave's when their version differs. Nothing stored is ever deleted for a
@@ -13,6 +13,7 @@ from typing import Any
 
 import msgspec
 
+from rocketmq_broker.assignment import MessageRequestModes
 from rocketmq_broker.consumer_offsets import ConsumerOffsets
 from rocketmq_broker.delay import DelaySchedule
 from rocketmq_broker.groups import GroupTable
@@ -39,6 +40,7 @@ class MetadataSync:
         groups: GroupTable,
         offsets: ConsumerOffsets,
         delay: DelaySchedule,
+        modes: MessageRequestModes,
         clock: Clock,
         *,
         on_topics: Callable[[], None],
@@ -48,6 +50,7 @@ class MetadataSync:
         self._groups = groups
         self._offsets = offsets
         self._delay = delay
+        self._modes = modes
         self._clock = clock
         self._on_topics = on_topics
         self._tables_at = -TABLES_INTERVAL_S
@@ -68,6 +71,7 @@ class MetadataSync:
             parts = [
                 (RequestCode.GET_ALL_TOPIC_CONFIG, self._take_topics),
                 (RequestCode.GET_ALL_SUBSCRIPTIONGROUP_CONFIG, self._take_groups),
+                (RequestCode.GET_ALL_MESSAGE_REQUEST_MODE, self._modes.adopt),
                 *parts,
             ]
         problems = [problem for code, take in parts if (problem := await self._copy(address, code, take))]
@@ -86,6 +90,9 @@ class MetadataSync:
         """Ask for one part and take it; what went wrong, in words, else nothing."""
         try:
             answer = await self._client.invoke(address, code, timeout_ms=TIMEOUT_MS)
+            if answer.code == ResponseCode.REQUEST_CODE_NOT_SUPPORTED and code == RequestCode.GET_ALL_MESSAGE_REQUEST_MODE:
+                # Masters before 5.0 have no modes.
+                return ""
             if answer.code != ResponseCode.SUCCESS:
                 return f"request {code} was answered {answer.code}: {answer.remark}"
             if not answer.body:
