@@ -64,6 +64,7 @@ class SegmentPreparer:
         self._prepared: Segment | None = None
         self._failure: OSError | None = None
         self._failed_at = 0.0
+        self._death: OSError | None = None
         self._target: ZeroTarget | None = None
         # Bounded by the batch that retention takes per round.
         self._doomed: deque[Segment] = deque()
@@ -96,6 +97,8 @@ class SegmentPreparer:
         background once a second for as long as the writer asks.
         """
         with self._condition:
+            if self._death is not None:
+                raise self._death
             if self._failure is not None:
                 failure = self._failure
                 if self._clock.monotonic() - self._failed_at >= RETRY_INTERVAL_S:
@@ -107,13 +110,19 @@ class SegmentPreparer:
             if prepared is None or prepared.base != base:
                 self._want(base)
                 ready = self._condition.wait_for(
-                    lambda: self._failure is not None or (self._prepared is not None and self._prepared.base == base),
+                    lambda: (
+                        self._failure is not None
+                        or self._death is not None
+                        or (self._prepared is not None and self._prepared.base == base)
+                    ),
                     PREPARE_WAIT_S,
                 )
                 if not ready:
                     raise TimeoutError(f"segment at {base} was not ready after {PREPARE_WAIT_S} s")
                 if self._failure is not None:
                     raise self._failure
+                if self._death is not None:
+                    raise self._death
                 prepared = self._prepared
             assert prepared is not None
             self._prepared = None
@@ -170,6 +179,13 @@ class SegmentPreparer:
                 elif self._zero_ahead_enabled:
                     self._zero_ahead()
         except BaseException as error:  # noqa: BLE001 - an unexpected end of this thread must end the process (rule E29)
+            # What was to be unlinked stays: younger segments without an older one would be a hole for the next start.
+            self._doomed.clear()
+            with self._condition:
+                self._death = (
+                    error if isinstance(error, OSError) else OSError(errno.EIO, f"segments cannot be made: {error}")
+                )
+                self._condition.notify_all()
             self._fatal(error)
 
     def _prepare(self, base: int) -> None:

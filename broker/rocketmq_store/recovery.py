@@ -132,6 +132,8 @@ class Recovery:
             self._demand_rebuild(str(finding))
             truncated = self._pass(log.min_offset, log.min_offset, max(index_from, self._indexed_to))
             self._cut_queues()
+        if self._is_unclean:
+            self._write_again(scan_from if self._hint is None else dispatch_from)
         for queue in self._queues.by_key.values():
             queue.correct_min_offset(log.min_offset)
         return RecoveryReport(
@@ -174,6 +176,15 @@ class Recovery:
         for segment in self._log.segments:
             if segment.end > start:
                 self._files.sync_file(segment.path)
+
+    def _write_again(self, start: int) -> None:
+        # The process may have ended because a sync failed. The kernel then takes pages for clean that the disk never got, and
+        # syncing them once more would promise what is not there: what is kept behind the last checkpoint is written anew.
+        for segment in self._log.segments:
+            first, last = max(start, segment.base), min(self.end_offset, segment.end)
+            if first < last:
+                segment.rewrite(first - segment.base, last - first)
+                segment.sync()
 
     def _check_queues(self) -> None:
         for problem in self._queues.problems:

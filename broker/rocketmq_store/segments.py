@@ -99,6 +99,10 @@ class Segment:
         self.mapping.zero(start, length)
         self.zeroed_to = start + length
 
+    def rewrite(self, start: int, length: int) -> None:
+        """Have the next `sync` write a range again, even if an earlier one failed. Raises OSError."""
+        self.mapping.rewrite(start, length)
+
     def sync(self) -> None:
         """Make everything written so far durable. Raises OSError."""
         if self._mapping is not None:

@@ -38,6 +38,13 @@ class Mapping(Protocol):
         """Write zeros over a range, durable on return, so that later overwrites there need no metadata commit."""
         ...
 
+    def rewrite(self, start: int, length: int) -> None:
+        """Write a range once more as it reads, so that the next `sync` carries it to the disk whatever became of an earlier one.
+
+        After a failed sync the kernel takes pages for clean that the disk never got.
+        """
+        ...
+
     def close(self) -> None:
         """Unmap; postponed by the operating system while slices of `buffer` are still referenced."""
         ...
@@ -276,6 +283,11 @@ class _RealMapping:
     def zero(self, start: int, length: int) -> None:
         _write_zeros(self._descriptor, start, start + length)
         os.fdatasync(self._descriptor)
+
+    def rewrite(self, start: int, length: int) -> None:
+        for position in range(start, start + length, len(ZERO_BLOCK)):
+            stop = min(position + len(ZERO_BLOCK), start + length)
+            self.buffer[position:stop] = bytes(self.buffer[position:stop])
 
     def close(self) -> None:
         if self._descriptor >= 0:

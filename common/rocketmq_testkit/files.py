@@ -43,6 +43,10 @@ class FaultyMapping:
         self._owner.check("zero", self._path)
         self._inner.zero(start, length)
 
+    def rewrite(self, start: int, length: int) -> None:
+        """See `Mapping.rewrite`."""
+        self._inner.rewrite(start, length)
+
     def close(self) -> None:
         """See `Mapping.close`."""
         self.buffer = memoryview(b"")

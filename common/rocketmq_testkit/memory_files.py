@@ -56,6 +56,12 @@ class _File:
         self.durable = content
         self.versions.clear()
 
+    def rewrite(self, start: int, length: int) -> None:
+        if self.refused is not None:
+            # Unlike anything that is written, so that `sync` takes what is there now.
+            other = bytes(b ^ 0xFF for b in self.content[start : start + length])
+            self.refused = self.refused[:start].ljust(start, b"\0") + other + self.refused[start + length :]
+
     def remember(self) -> None:
         content = bytes(self.content)
         if content != self.durable and (not self.versions or self.versions[-1] != content):
@@ -126,6 +132,9 @@ class _MemoryMapping:
         self._owner.step("zero", self._path)
         self.buffer[start : start + length] = bytes(length)
         self._owner.sync_content(self._file, "zero sync", self._path)
+
+    def rewrite(self, start: int, length: int) -> None:
+        self._file.rewrite(start, length)
 
     def close(self) -> None:
         self.buffer = memoryview(b"")
