@@ -30,6 +30,7 @@ from rocketmq_client.messages import Message, SendReceipt, SendStatus
 from rocketmq_client.name_servers import parse_addresses
 from rocketmq_client.routes import MASTER_ID, Route
 from rocketmq_client.selectors import QueueSelector, RoundRobin, by_hash
+from rocketmq_client.telemetry import Telemetry
 from rocketmq_client.tracing import Tracer
 from rocketmq_common import names
 from rocketmq_common import properties as props
@@ -78,7 +79,8 @@ class Producer:
     ```
 
     ``name_servers``: ``host:port`` list, or None for $NAMESRV_ADDR. ``send_timeout_ms`` bounds one send with all its attempts.
-    Bodies over ``compress_over_bytes`` are compressed with ``compression`` (None: never). ``tracer`` is told of every attempt.
+    Bodies over ``compress_over_bytes`` are compressed with ``compression`` (None: never). ``tracer`` is told of every attempt,
+    ``telemetry`` of every send.
     """
 
     def __init__(
@@ -93,6 +95,7 @@ class Producer:
         message_size_max: int = MESSAGE_SIZE_MAX,
         avoid_slow_brokers: bool = True,
         tracer: Tracer | None = None,
+        telemetry: Telemetry | None = None,
     ) -> None:
         problem = names.group_name_problem(group)
         if problem is not None:
@@ -108,6 +111,7 @@ class Producer:
         self._message_size_max = message_size_max
         self._faults = FaultLatencies() if avoid_slow_brokers else None
         self._tracer = tracer
+        self._telemetry = telemetry
         self._round_robins: dict[str, RoundRobin] = {}
         self._instance: ClientInstance | None = None
         self._json_group = _json(group)
@@ -176,13 +180,12 @@ class Producer:
             topic, body, tag=tag, keys=keys, properties=properties, delay_level=delay_level,
             deliver_at_ms=deliver_at_ms, sharding_key=sharding_key,
         )  # fmt: skip
-        m.check_topic(message.topic)
-        unique_id = self._active.unique_ids.create()
-        wire = encode_wire_properties(m.wire_properties(message, unique_id))
-        packed, sys_flag = self._pack(message.body)
-        return await self._deliver(
-            message, wire, packed, sys_flag, unique_id, queue, selector, timeout_ms, is_batch=False
-        )
+        if self._telemetry is None:
+            return await self._send(message, queue, selector, timeout_ms)
+        with self._telemetry.sending(self._group, [message]) as sending:
+            receipt = await self._send(sending.messages[0], queue, selector, timeout_ms)
+            sending.sent(receipt)
+            return receipt
 
     async def send_batch(
         self, messages: Sequence[Message], *, queue: MessageQueue | None = None, timeout_ms: int | None = None
@@ -192,6 +195,27 @@ class Producer:
         Raises InvalidArgument for an empty batch, mixed topics or delayed messages, MessageTooLarge when together they exceed
         the size limit; otherwise like `send`.
         """
+        if self._telemetry is None or not messages:
+            return await self._send_batch(messages, queue, timeout_ms)
+        with self._telemetry.sending(self._group, messages) as sending:
+            receipt = await self._send_batch(sending.messages, queue, timeout_ms)
+            sending.sent(receipt)
+            return receipt
+
+    async def _send(
+        self, message: Message, queue: MessageQueue | None, selector: QueueSelector | None, timeout_ms: int | None
+    ) -> SendReceipt:
+        m.check_topic(message.topic)
+        unique_id = self._active.unique_ids.create()
+        wire = encode_wire_properties(m.wire_properties(message, unique_id))
+        packed, sys_flag = self._pack(message.body)
+        return await self._deliver(
+            message, wire, packed, sys_flag, unique_id, queue, selector, timeout_ms, is_batch=False
+        )
+
+    async def _send_batch(
+        self, messages: Sequence[Message], queue: MessageQueue | None, timeout_ms: int | None
+    ) -> SendReceipt:
         first = _check_batch(messages)
         identifiers: list[str] = []
         entries: list[BatchEntry] = []

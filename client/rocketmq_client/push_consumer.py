@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import inspect
 import logging
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -23,6 +25,7 @@ from rocketmq_client.pulling import PULL_COUNT
 from rocketmq_client.send_back import SendBack
 from rocketmq_client.start_offsets import ConsumeFrom
 from rocketmq_client.subscriptions import Filter
+from rocketmq_client.telemetry import Telemetry
 from rocketmq_client.tracing import Tracer
 from rocketmq_remoting.bodies import MessageQueue
 
@@ -114,6 +117,7 @@ class PushConsumer(GroupConsumer):
         queue_bytes_max: int = QUEUE_BYTES_MAX,
         offset_directory: Path | None = None,
         tracer: Tracer | None = None,
+        telemetry: Telemetry | None = None,
     ) -> None:
         super().__init__(
             name_servers,
@@ -134,6 +138,7 @@ class PushConsumer(GroupConsumer):
             raise InvalidArgument(f"concurrency is {concurrency}, it must be positive")
         self._listener = listener
         self._tracer = tracer
+        self._telemetry = telemetry
         self._is_async = listener is not None and _is_async(listener)
         self._is_orderly = orderly
         self._concurrency = concurrency
@@ -405,7 +410,11 @@ class PushConsumer(GroupConsumer):
     async def _judge(self, message: MessageView) -> ConsumeResult:
         started = time.perf_counter()
         try:
-            verdict = await self._call_listener(message)
+            if self._telemetry is None:
+                verdict = await self._call_listener(message)
+            else:
+                with self._telemetry.processing(self._group, message):
+                    verdict = await self._call_listener(message)
         except Exception:
             logger.warning("the listener of %s failed on %r", self._group, message, exc_info=True)
             verdict = ConsumeResult.LATER
@@ -420,7 +429,9 @@ class PushConsumer(GroupConsumer):
         if self._threads is None:
             outcome = listener(message)
         else:
-            outcome = await asyncio.get_running_loop().run_in_executor(self._threads, listener, message)
+            # In the caller's context, so that what the listener sends or logs belongs to its span.
+            call = partial(contextvars.copy_context().run, listener, message)
+            outcome = await asyncio.get_running_loop().run_in_executor(self._threads, call)
         return await outcome if inspect.isawaitable(outcome) else outcome
 
     # -- what brokers ask --------------------------------------------------------------------------------------------

@@ -1,0 +1,117 @@
+"""Optional companions: OpenTelemetry and CloudEvents, and what is said where they are not installed."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from datetime import UTC, datetime
+
+import pytest
+
+from rocketmq_client import (
+    ConsumeFrom,
+    InvalidArgument,
+    LitePullConsumer,
+    Message,
+    Producer,
+    PushConsumer,
+    RequestRefused,
+)
+from rocketmq_client.tests.conftest import until
+from rocketmq_remoting.codes import RequestCode, ResponseCode
+
+
+@pytest.mark.parametrize(
+    ("module", "package", "extra"),
+    [("otel", "opentelemetry", "opentelemetry"), ("cloud_events", "cloudevents.core.base", "cloudevents")],
+)
+def test_a_missing_package_is_named_with_the_extra_that_brings_it(monkeypatch, module, package, extra):
+    monkeypatch.setitem(sys.modules, package, None)
+    monkeypatch.delitem(sys.modules, f"rocketmq_client.{module}", raising=False)
+    with pytest.raises(ImportError, match=rf"rocketmq-kube\[{extra}\]"):
+        importlib.import_module(f"rocketmq_client.{module}")
+
+
+async def test_spans_and_metrics_of_sends_and_listeners_are_linked(cluster):
+    pytest.importorskip("opentelemetry.sdk", reason="the OpenTelemetry SDK is not installed")
+    from opentelemetry.sdk.metrics import MeterProvider
+    from opentelemetry.sdk.metrics.export import InMemoryMetricReader
+    from opentelemetry.sdk.trace import TracerProvider
+    from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+    from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+
+    from rocketmq_client.otel import OpenTelemetry
+
+    spans, reader = InMemorySpanExporter(), InMemoryMetricReader()
+    tracers = TracerProvider()
+    tracers.add_span_processor(SimpleSpanProcessor(spans))
+    telemetry = OpenTelemetry(tracer_provider=tracers, meter_provider=MeterProvider([reader]))
+    seen: list[str] = []
+
+    async def listener(message):
+        seen.append(message.properties["traceparent"])
+        if len(seen) == 1:
+            raise RuntimeError("boom")
+
+    async with Producer(cluster.name_server, telemetry=telemetry) as producer:
+        receipt = await producer.send("orders", b"x", tag="t", keys="k")
+        await producer.send_batch([Message(topic="orders", body=b"1"), Message(topic="orders", body=b"2")])
+        cluster.broker.fail(RequestCode.SEND_MESSAGE_V2, ResponseCode.MESSAGE_ILLEGAL)
+        with pytest.raises(RequestRefused):
+            await producer.send("orders", b"refused")
+        async with PushConsumer(
+            cluster.name_server, group="g", topics="orders", listener=listener, consume_from=ConsumeFrom.FIRST,
+            telemetry=telemetry,
+        ):  # fmt: skip
+            await until(lambda: len(spans.get_finished_spans()) >= 7)
+    by_name: dict[str, list] = {}
+    for span in spans.get_finished_spans():
+        by_name.setdefault(span.name, []).append(span)
+    assert {name: len(found) for name, found in by_name.items()} == {"send orders": 3, "process orders": 4}
+    send = by_name["send orders"][0]
+    assert send.kind.name == "PRODUCER"
+    assert send.attributes["messaging.message.id"] == receipt.message_id
+    assert send.attributes["messaging.rocketmq.message.tag"] == "t"
+    assert by_name["send orders"][1].attributes["messaging.batch.message_count"] == 2
+    assert by_name["send orders"][2].attributes["error.type"] == "RequestRefused"
+    mine = [s for s in by_name["process orders"] if s.attributes["messaging.message.id"] == receipt.message_id]
+    assert mine[0].links[0].context.span_id == send.context.span_id
+    assert mine[0].attributes["messaging.consumer.group.name"] == "g"
+    assert sum(s.status.status_code.name == "ERROR" for s in by_name["process orders"]) == 1
+    data = reader.get_metrics_data().resource_metrics[0].scope_metrics[0].metrics
+    sums = {m.name: sum(getattr(p, "value", getattr(p, "count", 0)) for p in m.data.data_points) for m in data}
+    assert sums["messaging.client.sent.messages"] == 4
+    assert sums["messaging.client.consumed.messages"] == 4
+    assert sums["messaging.client.operation.duration"] == 3
+    assert sums["messaging.process.duration"] == 4
+
+
+@pytest.mark.parametrize("structured", [False, True])
+async def test_events_survive_the_way_through_a_topic(cluster, structured):
+    pytest.importorskip("cloudevents.core", reason="the CloudEvents SDK is not installed")
+    from cloudevents.core.v1.event import CloudEvent
+
+    from rocketmq_client.cloud_events import event_of, message_of
+
+    attributes = {
+        "id": "1", "source": "/shop", "type": "order.created", "specversion": "1.0", "partitionkey": "customer-7",
+        "time": datetime(2026, 11, 24, 12, 0, tzinfo=UTC), "datacontenttype": "application/json",
+    }  # fmt: skip
+    event = CloudEvent(attributes, {"total": 7})
+    async with Producer(cluster.name_server) as producer, LitePullConsumer(cluster.name_server) as reader:
+        await producer.send(message_of("orders", event, structured=structured))
+        await producer.send("orders", b"no event", sharding_key="customer-7")
+        await reader.assign(dict.fromkeys(await reader.queues("orders"), 0))
+        got = []
+        while len(got) < 2:
+            got += await reader.poll()
+    assert got[0].keys == ("1",)
+    assert got[0].sharding_key == "customer-7"
+    if not structured:
+        assert got[0].properties["CE_type"] == "order.created"
+        assert got[0].properties["CE_contenttype"] == "application/json"
+    back = event_of(got[0])
+    assert back.get_attributes() == event.get_attributes()
+    assert back.get_data() == {"total": 7}
+    with pytest.raises(InvalidArgument, match="no CloudEvent"):
+        event_of(got[1])
