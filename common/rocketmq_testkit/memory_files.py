@@ -143,10 +143,18 @@ class _MemoryMapping:
 class MemoryFiles:
     """Files below ``root``. Thread-safe, except that mapped bytes change under everybody's hands, as real ones do.
 
-    ``capacity`` is the size of the disk in bytes; `on_step` may only look and copy.
+    ``capacity`` is the size of the disk in bytes; `on_step` may only look and copy. After a failed sync of a file for which
+    ``is_dropping`` the kernel takes its dirty pages for clean; the same bytes written again count only with `Mapping.rewrite`.
     """
 
-    def __init__(self, root: Path, *, capacity: int = NO_LIMIT, now_ms: Callable[[], int] = lambda: 0) -> None:
+    def __init__(
+        self,
+        root: Path,
+        *,
+        capacity: int = NO_LIMIT,
+        now_ms: Callable[[], int] = lambda: 0,
+        is_dropping: Callable[[Path], bool] = lambda _: True,
+    ) -> None:
         self._root = root
         self._skip = len(str(root)) + 1
         self._entries: dict[str, _Entry] = {"": None}
@@ -155,6 +163,7 @@ class MemoryFiles:
         self._failures: dict[tuple[str, int], int] = {}
         self.capacity = capacity
         self.now_ms = now_ms
+        self._is_dropping = is_dropping
         self.on_step: Callable[[str, Path], None] | None = None
         self.calls: dict[str, int] = {}
         self.tripped: list[str] = []
@@ -235,7 +244,8 @@ class MemoryFiles:
             self.step(operation, path)
         except OSError:
             with self._guard:
-                file.refused = bytes(file.content)
+                if self._is_dropping(path):
+                    file.refused = bytes(file.content)
             raise
         with self._guard:
             file.sync()

@@ -111,7 +111,8 @@ def sweep_memory(directory: Path, *, sync: bool, operation: str, error_number: i
     for number in count(1):
         root = directory / f"{operation}-{error_number}-{sync}-{number}".replace(" ", "-")
         root.mkdir(parents=True)
-        files = MemoryFiles(root)
+        # Derived files are written again behind the last checkpoint, byte for byte: the model cannot see that, and need not.
+        files = MemoryFiles(root, is_dropping=lambda path: path.parent.name == "commitlog")
         files.fail(operation, number, error_number)
         life = Life(root, files, sync=sync)
         label = f"{operation} {number} fails with {errno.errorcode[error_number]}, {'SYNC' if sync else 'ASYNC'}_FLUSH"

@@ -1,0 +1,1 @@
+"""Faults on purpose, with a judge: crash states, failing calls, bit flips, kills, power cuts, full disks, hostile replicas."""
