@@ -65,7 +65,7 @@ def tool(name: str) -> str:
 
 def apache() -> JavaPeer:
     """Apache RocketMQ 5.5.0 with the driver and mqadmin: broker, name server and client from one class path."""
-    return _java_peer("apache-5.5", "5.5.0", ("java/src", "java/admin"), ("AdminCommands",))
+    return _java_peer("apache-5.5", "5.5.0", ("java/src", "java/admin"), ("AdminCommands", "PopCommands"))
 
 
 def apache_client_4() -> JavaPeer:

@@ -77,6 +77,11 @@ final class ConsumerCommands implements Commands {
         push.setMaxReconsumeTimes((int) arguments.number("reconsume_max", -1));
         push.setConsumeThreadMin((int) arguments.number("threads", 4));
         push.setConsumeThreadMax((int) arguments.number("threads", 4));
+        if (arguments.flag("broker_rebalance")) {
+            // 5.x only: the broker assigns queues, and says whether they are pulled or popped.
+            DefaultMQPushConsumer.class.getMethod("setClientRebalance", boolean.class).invoke(push, false);
+            DefaultMQPushConsumer.class.getMethod("setPopInvisibleTime", long.class).invoke(push, arguments.number("invisible_ms", 60000));
+        }
         if (arguments.flag("broadcast")) {
             // MessageModel moved to another package in 5.x.
             for (java.lang.reflect.Method method : DefaultMQPushConsumer.class.getMethods()) {
