@@ -407,10 +407,12 @@ class Recovery:
             self._seen.add(id(queue))
             queue.restart(offset)
         elif offset < queue.end:
-            if offset >= queue.min_offset and queue.unit(offset)[0] == record.physical_offset:
+            # A power loss may have taken older segments whose names were not durable yet, or all.
+            first = queue.segment_firsts[0] if queue.segment_firsts else queue.end
+            if offset >= max(first, queue.min_offset) and queue.unit(offset)[0] == record.physical_offset:
                 return
             # The topic was deleted and began anew.
-            if offset > queue.segment_firsts[0]:
+            if offset > first:
                 queue.cut(offset)
             else:
                 queue.restart(offset)

@@ -259,8 +259,8 @@ class Explorer:
         started = time.monotonic()
         try:
             harness.open()
-        except StoreError as error:
-            self._error(state.label, f"does not open: {error}")
+        except Exception as error:  # noqa: BLE001 - whatever it is, it belongs to this state and seed
+            self._error(state.label, f"does not open: {type(error).__name__}: {error}")
             return
         finally:
             files.on_step = None
