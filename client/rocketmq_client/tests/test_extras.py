@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import sys
 from datetime import UTC, datetime
+from typing import Any
 
 import pytest
 
@@ -13,6 +14,7 @@ from rocketmq_client import (
     InvalidArgument,
     LitePullConsumer,
     Message,
+    MessageView,
     Producer,
     PushConsumer,
     RequestRefused,
@@ -33,19 +35,18 @@ def test_a_missing_package_is_named_with_the_extra_that_brings_it(monkeypatch, m
 
 
 async def test_spans_and_metrics_of_sends_and_listeners_are_linked(cluster):
-    pytest.importorskip("opentelemetry.sdk", reason="the OpenTelemetry SDK is not installed")
-    from opentelemetry.sdk.metrics import MeterProvider
-    from opentelemetry.sdk.metrics.export import InMemoryMetricReader
-    from opentelemetry.sdk.trace import TracerProvider
-    from opentelemetry.sdk.trace.export import SimpleSpanProcessor
-    from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
-
+    sdk = "opentelemetry.sdk"
+    metrics = pytest.importorskip(f"{sdk}.metrics", reason="the OpenTelemetry SDK is not installed")
+    metrics_export = pytest.importorskip(f"{sdk}.metrics.export")
+    trace = pytest.importorskip(f"{sdk}.trace")
+    trace_export = pytest.importorskip(f"{sdk}.trace.export")
+    in_memory = pytest.importorskip(f"{sdk}.trace.export.in_memory_span_exporter")
     from rocketmq_client.otel import OpenTelemetry
 
-    spans, reader = InMemorySpanExporter(), InMemoryMetricReader()
-    tracers = TracerProvider()
-    tracers.add_span_processor(SimpleSpanProcessor(spans))
-    telemetry = OpenTelemetry(tracer_provider=tracers, meter_provider=MeterProvider([reader]))
+    spans, reader = in_memory.InMemorySpanExporter(), metrics_export.InMemoryMetricReader()
+    tracers = trace.TracerProvider()
+    tracers.add_span_processor(trace_export.SimpleSpanProcessor(spans))
+    telemetry = OpenTelemetry(tracer_provider=tracers, meter_provider=metrics.MeterProvider([reader]))
     seen: list[str] = []
 
     async def listener(message):
@@ -64,7 +65,7 @@ async def test_spans_and_metrics_of_sends_and_listeners_are_linked(cluster):
             telemetry=telemetry,
         ):  # fmt: skip
             await until(lambda: len(spans.get_finished_spans()) >= 7)
-    by_name: dict[str, list] = {}
+    by_name: dict[str, list[Any]] = {}
     for span in spans.get_finished_spans():
         by_name.setdefault(span.name, []).append(span)
     assert {name: len(found) for name, found in by_name.items()} == {"send orders": 3, "process orders": 4}
@@ -88,21 +89,19 @@ async def test_spans_and_metrics_of_sends_and_listeners_are_linked(cluster):
 
 @pytest.mark.parametrize("structured", [False, True])
 async def test_events_survive_the_way_through_a_topic(cluster, structured):
-    pytest.importorskip("cloudevents.core", reason="the CloudEvents SDK is not installed")
-    from cloudevents.core.v1.event import CloudEvent
-
+    module = pytest.importorskip("cloudevents.core.v1.event", reason="the CloudEvents SDK is not installed")
     from rocketmq_client.cloud_events import event_of, message_of
 
     attributes = {
         "id": "1", "source": "/shop", "type": "order.created", "specversion": "1.0", "partitionkey": "customer-7",
         "time": datetime(2026, 11, 24, 12, 0, tzinfo=UTC), "datacontenttype": "application/json",
     }  # fmt: skip
-    event = CloudEvent(attributes, {"total": 7})
+    event = module.CloudEvent(attributes, {"total": 7})
     async with Producer(cluster.name_server) as producer, LitePullConsumer(cluster.name_server) as reader:
         await producer.send(message_of("orders", event, structured=structured))
         await producer.send("orders", b"no event", sharding_key="customer-7")
         await reader.assign(dict.fromkeys(await reader.queues("orders"), 0))
-        got = []
+        got: list[MessageView] = []
         while len(got) < 2:
             got += await reader.poll()
     assert got[0].keys == ("1",)
