@@ -5,9 +5,11 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+# How requirements are locked.
+COMPILE := --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --no-annotate -q
 SOURCES := common client namesrv broker operator tools e2e
 
-.PHONY: demo test test-peers test-kubernetes bench images pages lint format types e2e lock clean help
+.PHONY: demo test test-peers test-kubernetes bench images e2e-kind pages lint format types e2e lock clean help
 
 help: ## Show this help
 	@grep -hE '^[a-z0-9-]+:.*?## ' $(MAKEFILE_LIST) | awk -F':.*?## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -38,10 +40,12 @@ test-kubernetes: $(STAMP) ## The operator on a real kube-apiserver (builds it an
 	$(BIN)/python -m e2e.kubernetes.binaries
 	$(BIN)/python -m pytest e2e/kubernetes $(PYTEST_ARGS)
 
-images: ## Container images of broker, name server and operator (needs Docker); BASE_IMAGE chooses the base
-	docker build -f broker/Dockerfile -t rocketmq-kube $(if $(BASE_IMAGE),--build-arg BASE_IMAGE=$(BASE_IMAGE)) .
-	docker build -f namesrv/Dockerfile -t rocketmq-kube-namesrv $(if $(BASE_IMAGE),--build-arg BASE_IMAGE=$(BASE_IMAGE)) .
-	docker build -f operator/Dockerfile -t rocketmq-kube-operator $(if $(BASE_IMAGE),--build-arg BASE_IMAGE=$(BASE_IMAGE)) .
+images: $(STAMP) ## Container images of broker, name server and operator; BASE_IMAGE chooses the base; without a Docker engine one is started
+	$(BIN)/python -m e2e.kind.images
+
+e2e-kind: $(STAMP) ## The operator on a real cluster of three nodes (builds nodes from Go modules and Debian packages once; root)
+	$(BIN)/python -m e2e.kubernetes.binaries --kind
+	ROCKETMQ_REQUIRE_KIND=1 $(BIN)/python -m pytest e2e/kind $(PYTEST_ARGS)
 
 pages: $(STAMP) ## Rewrite what is generated: reference pages, chart schemas, golden manifests, docs/protocol.md
 	$(BIN)/python -m rocketmq_operator.tests.chart_schemas
@@ -62,9 +66,11 @@ types: $(STAMP) ## mypy, strict
 	$(BIN)/mypy -p rocketmq_common -p rocketmq_remoting -p rocketmq_testkit -p rocketmq_client -p rocketmq_namesrv \
 	  -p rocketmq_store -p rocketmq_broker -p rocketmq_operator -p rocketmq_tools
 
-lock: ## Re-resolve requirements/lock.txt from pyproject.toml (needs uv)
-	uv pip compile pyproject.toml --universal --python-version 3.11 --extra operator --group dev \
-	  --generate-hashes --no-emit-index-url --no-header --no-annotate -q -o requirements/lock.txt
+lock: ## Re-resolve requirements/*.txt from pyproject.toml (needs uv)
+	uv pip compile pyproject.toml $(COMPILE) --extra operator --group dev -o requirements/lock.txt
+	uv pip compile pyproject.toml $(COMPILE) --constraint requirements/lock.txt -o requirements/server.txt
+	uv pip compile pyproject.toml $(COMPILE) --constraint requirements/lock.txt --extra operator -o requirements/operator.txt
+	echo hatchling | uv pip compile - $(COMPILE) --constraint requirements/lock.txt -o requirements/build.txt
 
 clean: ## Remove what the targets made
 	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

@@ -128,7 +128,12 @@ def send(driver: Driver, name: str, topic: str, *bodies: str) -> None:
 def consume(driver: Driver, namesrv: str, name: str, topic: str, wanted: set[str]) -> list[str]:
     """Bodies, in the order of arrival, that a new group gets from the topic's beginning until it has all wanted."""
     driver.call(
-        "consumer.start", name=name, namesrv=namesrv, group=name, subscriptions=[{"topic": topic}], **{"from": "FIRST_OFFSET"}
+        "consumer.start",
+        name=name,
+        namesrv=namesrv,
+        group=name,
+        subscriptions=[{"topic": topic}],
+        **{"from": "FIRST_OFFSET"},
     )
     bodies: list[str] = []
 
@@ -163,12 +168,16 @@ class Load:
         self._failure: BaseException | None = None
 
     def __enter__(self) -> Self:
-        self.driver.call("producer.start", name=self.topic, namesrv=self.namesrv, group=self.topic, timeout_ms=SEND_TIMEOUT_MS)
+        self.driver.call(
+            "producer.start", name=self.topic, namesrv=self.namesrv, group=self.topic, timeout_ms=SEND_TIMEOUT_MS
+        )
         self._thread.start()
         self.wait_more(20)
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self._stop.set()
         self._thread.join()
         self.driver.call("producer.stop", name=self.topic)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Self
@@ -18,8 +18,11 @@ from e2e.kind.engine import CommandFailed, Engine, run
 from e2e.kind.node_image import node_image
 from e2e.kubernetes.binaries import CLUSTER_TOOLS, PROGRAMS, program
 from e2e.processes import wait_until
+from e2e.toolchain import cache_directory
 
-KUBECONFIG = "ROCKETMQ_E2E_KUBECONFIG"  # environment: a cluster that exists; its nodes must have, or be able to pull, the images
+KUBECONFIG = (
+    "ROCKETMQ_E2E_KUBECONFIG"  # environment: a cluster that exists; its nodes must have, or be able to pull, the images
+)
 NODE_IMAGE = "ROCKETMQ_E2E_NODE_IMAGE"  # environment: a stock node image to pull instead of building one
 CREATE_TIMEOUT_SECONDS = 600.0
 READY_TIMEOUT_SECONDS = 300.0
@@ -57,8 +60,8 @@ class Kubernetes:
 
     def objects(self, *arguments: str) -> list[dict[str, Any]]:
         """The objects that ``kubectl get`` finds."""
-        found: dict[str, Any] = yaml.load(self.kubectl("get", *arguments, "-o", "json"), yaml.CSafeLoader)
-        items: list[dict[str, Any]] = found["items"] if "items" in found else [found]
+        found: dict[str, Any] = json.loads(self.kubectl("get", *arguments, "-o", "json"))
+        items: list[dict[str, Any]] = found.get("items", [found])
         return items
 
     def has_storage_class(self, name: str) -> bool:
@@ -69,13 +72,21 @@ class Kubernetes:
         """Write what explains a failure below ``directory``: objects, events, logs."""
         directory.mkdir(parents=True, exist_ok=True)
         for name, arguments in {
-            "objects.txt": ("get", "all,pvc,pv,cm,leases,pdb,nodes,rocketmqclusters,rocketmqtopics", "-A", "-o", "wide"),
+            "objects.txt": (
+                "get",
+                "all,pvc,pv,cm,leases,pdb,nodes,rocketmqclusters,rocketmqtopics",
+                "-A",
+                "-o",
+                "wide",
+            ),
             "events.txt": ("get", "events", "-A", "--sort-by=.metadata.creationTimestamp"),
             "clusters.yaml": ("get", "rocketmqclusters", "-A", "-o", "yaml"),
             "pods.txt": ("describe", "pods", "-A"),
         }.items():
             (directory / name).write_text(self._said(*arguments), encoding="utf-8")
-        for pod in self._said("get", "pods", "-A", "-o", "jsonpath={range .items[*]}{.metadata.namespace}/{.metadata.name} {end}").split():
+        for pod in self._said(
+            "get", "pods", "-A", "-o", "jsonpath={range .items[*]}{.metadata.namespace}/{.metadata.name} {end}"
+        ).split():
             namespace, _, name = pod.partition("/")
             for suffix, options in {"": (), ".previous": ("--previous",)}.items():
                 text = self._said("logs", "-n", namespace, name, "--all-containers", "--prefix", *options)
@@ -177,18 +188,19 @@ class KindCluster(Kubernetes):
     def wait_node(self, node: str, *, ready: bool) -> None:
         """Wait until the control plane knows that a node is well, or that it is not."""
         wait_until(
-            lambda: self.node_is_ready(node) is ready, f"{node} is {'' if ready else 'not '}ready", 180, poll_seconds=0.5
+            lambda: self.node_is_ready(node) is ready,
+            f"{node} is {'' if ready else 'not '}ready",
+            180,
+            poll_seconds=0.5,
         )
 
 
 def evidence_directory() -> Path:
     """Where failures leave what explains them."""
-    from e2e.toolchain import cache_directory
-
     return cache_directory() / "kind" / "evidence"
 
 
-def provider(environment: Sequence[tuple[str, str]] = tuple(os.environ.items())) -> Kubernetes:
+def provider() -> Kubernetes:
     """What the environment asks for: a cluster that exists, or one of kind's."""
-    existing = dict(environment).get(KUBECONFIG)
+    existing = os.environ.get(KUBECONFIG)
     return Kubernetes(Path(existing)) if existing else KindCluster()

@@ -70,7 +70,9 @@ def namespace(kubernetes: Kubernetes) -> Iterator[str]:
 
 
 @pytest.fixture(scope="module")
-def inside(kind: KindCluster, namespace: str, java_image: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[clients.Driver]:
+def inside(
+    kind: KindCluster, namespace: str, java_image: str, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[clients.Driver]:
     """Apache's Java client in a Pod."""
     clients.start_pod(kind, namespace)
     with clients.inside(kind, namespace, tmp_path_factory.mktemp("inside")) as driver:

@@ -32,7 +32,7 @@ address = "{run}/containerd.sock"
 """
 
 
-class CommandFailed(Exception):
+class CommandFailed(RuntimeError):
     """A command ended with an error; the message holds the end of what it said."""
 
 
@@ -85,7 +85,9 @@ class Engine:
     def __exit__(self, *_: object) -> None:
         self._stack.close()
 
-    def docker(self, *arguments: str, data: bytes | None = None, timeout_seconds: float = COMMAND_TIMEOUT_SECONDS) -> str:
+    def docker(
+        self, *arguments: str, data: bytes | None = None, timeout_seconds: float = COMMAND_TIMEOUT_SECONDS
+    ) -> str:
         """Run ``docker`` and return what it printed."""
         return run(["docker", *arguments], data=data, timeout_seconds=timeout_seconds, environment=self.environment)
 
@@ -98,15 +100,26 @@ class Engine:
     ) -> None:
         """Build an image from a Dockerfile's text and files by their name in the context. Steps see the host's network."""
         context = io.BytesIO()
-        with tarfile.open(fileobj=context, mode="w") as archive:
-            for path, content in {**(files or {}), "Dockerfile": dockerfile.encode()}.items():
+        # docker tells an archive from a Dockerfile by one header: extended ones would hide it.
+        with tarfile.open(fileobj=context, mode="w", format=tarfile.GNU_FORMAT) as archive:
+            for path, content in {"Dockerfile": dockerfile.encode(), **(files or {})}.items():
                 if isinstance(content, Path):
                     archive.add(content, path)
                 else:
                     entry = tarfile.TarInfo(path)
                     entry.size, entry.mode = len(content), 0o755
                     archive.addfile(entry, io.BytesIO(content))
-        self.docker("build", "-q", "--network=host", *machine.proxy_arguments(), *arguments, "-t", name, "-", data=context.getvalue())
+        self.docker(
+            "build",
+            "-q",
+            "--network=host",
+            *machine.proxy_arguments(),
+            *arguments,
+            "-t",
+            name,
+            "-",
+            data=context.getvalue(),
+        )
 
     # -- inside ------------------------------------------------------------------------------------------------------
 
@@ -150,7 +163,9 @@ class Engine:
             if name == "containerd":
                 return socket.exists()
             probe = ["docker", "-H", f"unix://{socket}", "version"]
-            return socket.exists() and not subprocess.run(probe, capture_output=True, timeout=60, check=False).returncode
+            return (
+                socket.exists() and not subprocess.run(probe, capture_output=True, timeout=60, check=False).returncode
+            )
 
         wait_until(answers, f"{name} answers", START_TIMEOUT_SECONDS, poll_seconds=0.2)
 
@@ -180,13 +195,9 @@ def remove_firewall_rules(*, forward_policy: str) -> None:
         for line in lines:
             if line[0] == "-A" and any("DOCKER" in word or word == "docker0" for word in line):
                 run(["iptables", "-w", "-t", table, "-D", *line[1:]])
-            elif line[0] == "-A" and "MASQUERADE" in line and "172.17.0.0/16" in line:
-                run(["iptables", "-w", "-t", table, "-D", *line[1:]])
         for line in lines:
             if line[0] == "-N" and line[1].startswith("DOCKER"):
                 run(["iptables", "-w", "-t", table, "-X", line[1]])
     run(["iptables", "-w", "-P", "FORWARD", forward_policy])
     if Path("/sys/class/net/docker0").exists():
         run(["ip", "link", "delete", "docker0"])
-
-

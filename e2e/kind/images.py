@@ -51,7 +51,14 @@ def base(engine: Engine) -> str:
         with tempfile.TemporaryDirectory(prefix="rmq-base-") as directory:
             root = Path(directory) / "root"
             run(
-                ["debootstrap", "--variant=minbase", "--include=python3,ca-certificates", suite, str(root), machine.archive(suite)]
+                [
+                    "debootstrap",
+                    "--variant=minbase",
+                    "--include=python3,ca-certificates",
+                    suite,
+                    str(root),
+                    machine.archive(suite),
+                ]
             )
             for path in TRIMMED:
                 run(["find", str(root / path), "-type", "f", "-delete"])
@@ -87,15 +94,22 @@ def build_base(engine: Engine) -> str:
 
 def build(engine: Engine) -> list[str]:
     """Build the images of name server, broker and operator by their Dockerfiles; their names."""
-    arguments = ["--network=host", "--build-arg", f"BASE_IMAGE={base(engine)}", "--build-arg", f"BUILD_IMAGE={build_base(engine)}"]
+    arguments = [
+        "--network=host",
+        "--build-arg",
+        f"BASE_IMAGE={base(engine)}",
+        "--build-arg",
+        f"BUILD_IMAGE={build_base(engine)}",
+    ]
     names = []
     for name, folder in FOLDERS.items():
-        tagged = f"{name}:{version()}"
-        engine.docker(
-            "build", "-q", *arguments, *machine.proxy_arguments(), "-f", str(REPOSITORY / folder / "Dockerfile"),
-            "-t", tagged, "-t", f"{name}:latest", str(REPOSITORY),
-        )  # fmt: skip
-        names.append(tagged)
+        command = ["build", "-q", *arguments, *machine.proxy_arguments(), "-f", str(REPOSITORY / folder / "Dockerfile")]
+        # Named, so that its layers outlive the removal of what is old.
+        engine.docker(*command, "--target", "build", "-t", f"rocketmq-e2e/{folder}-build:latest", str(REPOSITORY))
+        names.append(f"{name}:{version()}")
+        engine.docker(*command, "-t", names[-1], "-t", f"{name}:latest", str(REPOSITORY))
+    if engine.is_own:
+        engine.docker("image", "prune", "-f")
     return names
 
 

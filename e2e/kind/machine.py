@@ -43,7 +43,10 @@ def release() -> tuple[str, str]:
 
 def archive(suite: str, configuration: Path = Path("/etc/apt")) -> str:
     """The address of the package archive that this machine uses for ``suite``."""
-    for path in [*sorted(configuration.glob("sources.list.d/*.sources")), *sorted(configuration.glob("sources.list*/*.list"))]:
+    for path in [
+        *sorted(configuration.glob("sources.list.d/*.sources")),
+        *sorted(configuration.glob("sources.list*/*.list")),
+    ]:
         for address, suites in _entries(path.read_text(encoding="utf-8")):
             if suite in suites:
                 return address

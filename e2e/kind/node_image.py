@@ -7,11 +7,12 @@ kind's own does, under the names that kubeadm gives them, so that nothing is eve
 from __future__ import annotations
 
 import hashlib
+import os
 import subprocess
 from pathlib import Path
 
 from e2e.kind import images
-from e2e.kind.engine import COMMAND_TIMEOUT_SECONDS, Engine, run
+from e2e.kind.engine import COMMAND_TIMEOUT_SECONDS, CommandFailed, Engine, run
 from e2e.kubernetes.binaries import VERSION, program
 from e2e.processes import wait_until
 
@@ -113,27 +114,30 @@ def _preload(engine: Engine, empty: str, carried: list[str], name: str) -> None:
     try:
         engine.docker("exec", "-d", CONTAINER, "containerd")
         probe = ["docker", "exec", CONTAINER, "ctr", "version"]
-        environment = _environment(engine)
+        environment = os.environ | engine.environment
         wait_until(
             lambda: subprocess.run(probe, capture_output=True, check=False, timeout=60, env=environment).returncode == 0,
             "containerd of the node image answers", 60, poll_seconds=0.2,
         )  # fmt: skip
         load = [
             "docker", "exec", "-i", CONTAINER, "ctr", "-n", "k8s.io", "images", "import", "--all-platforms", "--no-unpack",
-            "--label=io.cri-containerd.pinned=pinned", "--digests", "-",
+            "--digests", "-",
         ]  # fmt: skip
         with subprocess.Popen(["docker", "save", *carried], stdout=subprocess.PIPE, env=environment) as saved:
-            subprocess.run(
-                load, stdin=saved.stdout, check=True, capture_output=True, timeout=COMMAND_TIMEOUT_SECONDS, env=environment
+            done = subprocess.run(
+                load,
+                stdin=saved.stdout,
+                check=False,
+                capture_output=True,
+                timeout=COMMAND_TIMEOUT_SECONDS,
+                env=environment,
+            )
+        if done.returncode or saved.returncode:
+            raise CommandFailed(
+                f"images could not be put into the node: {done.stderr.decode(errors='replace')[-2000:]}"
             )
         engine.docker("exec", CONTAINER, "pkill", "-x", "containerd")
         entrypoint = ["--change", f"ENTRYPOINT {ENTRYPOINT}", "--change", "CMD []"]
         engine.docker("commit", *entrypoint, CONTAINER, name)
     finally:
         engine.docker("rm", "-f", "-v", CONTAINER)
-
-
-def _environment(engine: Engine) -> dict[str, str]:
-    import os
-
-    return os.environ | engine.environment

@@ -12,7 +12,10 @@ from rocketmq_operator.crd import API_VERSION, KIND
 from rocketmq_operator.kube.resources import OWNED
 
 READY_SECONDS = 180.0
-RESTRICTED = {"pod-security.kubernetes.io/enforce": "restricted", "pod-security.kubernetes.io/enforce-version": "latest"}
+RESTRICTED = {
+    "pod-security.kubernetes.io/enforce": "restricted",
+    "pod-security.kubernetes.io/enforce-version": "latest",
+}
 
 
 def make_namespace(cluster: Kubernetes, name: str) -> None:
@@ -23,7 +26,12 @@ def make_namespace(cluster: Kubernetes, name: str) -> None:
 
 def apply(cluster: Kubernetes, namespace: str, kind: str, name: str, spec: dict[str, Any]) -> None:
     """Apply one of our resources."""
-    document = {"apiVersion": API_VERSION, "kind": kind, "metadata": {"name": name, "namespace": namespace}, "spec": spec}
+    document = {
+        "apiVersion": API_VERSION,
+        "kind": kind,
+        "metadata": {"name": name, "namespace": namespace},
+        "spec": spec,
+    }
     cluster.kubectl("apply", "-f", "-", data=yaml.safe_dump(document))
 
 
@@ -77,7 +85,10 @@ def versions(cluster: Kubernetes, namespace: str) -> dict[tuple[str, str], tuple
     """(resourceVersion, generation) of everything that the operator may write."""
     kinds = ",".join([*(resource.plural for resource in OWNED.values()), "rocketmqclusters", "rocketmqtopics"])
     return {
-        (one["kind"], one["metadata"]["name"]): (one["metadata"]["resourceVersion"], one["metadata"].get("generation", 0))
+        (one["kind"], one["metadata"]["name"]): (
+            one["metadata"]["resourceVersion"],
+            one["metadata"].get("generation", 0),
+        )
         for one in cluster.objects(kinds, "-n", namespace, "-l", "app.kubernetes.io/name=rocketmq")
         + cluster.objects("rocketmqclusters,rocketmqtopics", "-n", namespace)
     }

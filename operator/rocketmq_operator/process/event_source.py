@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import kopf
 
@@ -44,6 +44,8 @@ async def watch_own_kinds(
     await kopf.operator(
         registry=registry,
         settings=_kopf_settings(),
+        # kopf would ask for the user's name, which a user of a container does not have.
+        identity=cast("Any", settings.identity),
         standalone=True,
         clusterwide=not settings.watch_namespaces,
         namespaces=settings.watch_namespaces,
