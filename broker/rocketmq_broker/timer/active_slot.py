@@ -46,7 +46,7 @@ class ActiveSlot:
         position, begin, steps = self._next, log.begin, 0
         while position >= begin:
             unit = log.unit(position)
-            if unit is None or not unit.is_whole:
+            if unit is None or not unit.is_whole or unit.previous >= position:
                 break
             if unit.magic & MAGIC_DELETE and not unit.magic & MAGIC_ROLL:
                 key = recall_key_at(unit.offset)

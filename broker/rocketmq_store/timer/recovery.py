@@ -17,7 +17,7 @@ from rocketmq_common.files import FileSystem
 from rocketmq_store.errors import StoreCorrupt
 from rocketmq_store.timer.checkpoint import TimerCheckpoint
 from rocketmq_store.timer.log import DIRECTORY, UNIT_SIZE, TimerLog, Unit
-from rocketmq_store.timer.wheel import FILE_NAME, FILE_SIZE, NONE, Slot, TimerWheel
+from rocketmq_store.timer.wheel import EMPTY, FILE_NAME, FILE_SIZE, NONE, Slot, TimerWheel
 
 
 class TimerStart(msgspec.Struct, kw_only=True):
@@ -99,6 +99,9 @@ def recover(
             read=read, queue_offset=queue_first, rebuild_to=queue_end, known_to=known_to,
             note="" if queue_end == queue_first else f"built anew from {queue_end - queue_first} messages",
         )  # fmt: skip
+    for number in [number for number in wheel.numbers(1) if number < start.read]:
+        # Worked off. A message that comes late for it must not be chained to units that are gone, or others by now.
+        wheel.put(number, EMPTY)
     if is_unclean or start.rebuild_to:
         start.doubtful_ms = store_timestamp_ms
     start.queue_offset = min(max(start.queue_offset, queue_first), queue_end)
