@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from enum import Enum
 
 from rocketmq_client.compression import decompress
@@ -21,8 +22,9 @@ class Message:
     """A message to be sent.
 
     ``keys`` are looked up by `Admin.messages_by_key`; ``tag`` is what consumers filter by. ``delay_level`` 1…18 stands for
-    1s 5s 10s 30s 1m 2m 3m 4m 5m 6m 7m 8m 9m 10m 20m 30m 1h 2h unless the broker says otherwise. ``deliver_at_ms`` is a
-    time in ms since the epoch (brokers with a timer wheel). Messages of one ``sharding_key`` go to one queue, in order.
+    1s 5s 10s 30s 1m 2m 3m 4m 5m 6m 7m 8m 9m 10m 20m 30m 1h 2h unless the broker says otherwise. ``delay_ms`` is any delay from the
+    moment the broker has the message, ``deliver_at_ms`` a time in ms since the epoch; one of the three at most.
+    Messages of one ``sharding_key`` go to one queue, in order.
     """
 
     topic: str
@@ -31,6 +33,7 @@ class Message:
     keys: tuple[str, ...] = ()
     properties: Mapping[str, str] = field(default_factory=dict)
     delay_level: int = 0
+    delay_ms: int = 0
     deliver_at_ms: int = 0
     sharding_key: str = ""
     flag: int = 0
@@ -230,17 +233,34 @@ def wire_properties(message: Message, unique_id: str) -> dict[str, str]:
         if "|" in message.tag:
             raise InvalidArgument(f"tag {message.tag!r} holds a '|'", hint="'||' separates tags in subscriptions")
         result[props.PROPERTY_TAGS] = message.tag
-    if message.delay_level:
-        if message.delay_level < 0:
-            raise InvalidArgument(f"delay level {message.delay_level} is negative", hint="use 1 to 18")
-        result[props.PROPERTY_DELAY_LEVEL] = str(message.delay_level)
-    if message.deliver_at_ms:
-        result[props.PROPERTY_TIMER_DELIVER_MS] = str(message.deliver_at_ms)
+    result.update(_delay_properties(message))
     if message.sharding_key:
         result[props.PROPERTY_SHARDING_KEY] = message.sharding_key
     result[props.PROPERTY_UNIQUE_KEY] = unique_id
     result[props.PROPERTY_WAIT_STORE_OK] = "true" if message.wait_store_ok else "false"
     return result
+
+
+def _delay_properties(message: Message) -> dict[str, str]:
+    """How long it waits, in Java's terms. Raises InvalidArgument for a negative time, or several of them."""
+    found = {
+        name: value
+        for name, value in (
+            (props.PROPERTY_DELAY_LEVEL, message.delay_level),
+            (props.PROPERTY_TIMER_DELAY_MS, message.delay_ms),
+            (props.PROPERTY_TIMER_DELIVER_MS, message.deliver_at_ms),
+        )
+        if value
+    }
+    if len(found) > 1:
+        raise InvalidArgument(
+            "a message has one delay: a level, a duration or a time of delivery", hint="give one of them"
+        )
+    for name, value in found.items():
+        if value < 0:
+            hint = "use 1 to 18" if name == props.PROPERTY_DELAY_LEVEL else "leave it out to send at once"
+            raise InvalidArgument(f"the delay ({name}) is negative: {value}", hint=hint)
+    return {name: str(value) for name, value in found.items()}
 
 
 def check_topic(topic: str) -> None:
@@ -257,3 +277,36 @@ def as_keys(keys: str | Iterable[str] | None) -> tuple[str, ...]:
     if keys is None:
         return ()
     return (keys,) if isinstance(keys, str) else tuple(keys)
+
+
+def make_message(
+    topic: str | Message,
+    body: bytes | str,
+    *,
+    tag: str,
+    keys: str | Iterable[str] | None,
+    properties: Mapping[str, str] | None,
+    delay_level: int = 0,
+    delay_ms: int = 0,
+    deliver_at_ms: int = 0,
+    sharding_key: str,
+) -> Message:
+    """The message that the arguments of a send describe."""
+    if isinstance(topic, Message):
+        return topic
+    return Message(
+        topic=topic,
+        body=body.encode() if isinstance(body, str) else body,
+        tag=tag,
+        keys=as_keys(keys),
+        properties=properties or {},
+        delay_level=delay_level,
+        delay_ms=delay_ms,
+        deliver_at_ms=deliver_at_ms,
+        sharding_key=sharding_key,
+    )
+
+
+def epoch_ms(moment: datetime) -> int:
+    """ms since the epoch; a moment without a zone is local time."""
+    return round(moment.timestamp() * 1000)

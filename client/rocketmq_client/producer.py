@@ -6,6 +6,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime, timedelta
 from types import TracebackType
 from typing import Final, Self
 
@@ -35,10 +36,12 @@ from rocketmq_client.tracing import Tracer
 from rocketmq_common import names
 from rocketmq_common import properties as props
 from rocketmq_common.batches import BatchEntry, encode_batch
+from rocketmq_common.recall_handles import decode_recall_handle
 from rocketmq_common.sysflags import TRANSACTION_MASK
 from rocketmq_remoting.bodies import MessageQueue
 from rocketmq_remoting.codes import RequestCode, ResponseCode
 from rocketmq_remoting.commands import Command
+from rocketmq_remoting.headers.recall import RecallMessageRequestHeader, RecallMessageResponseHeader
 from rocketmq_remoting.headers.send import SendMessageResponseHeader
 
 logger = logging.getLogger(__name__)
@@ -163,6 +166,8 @@ class Producer:
         keys: str | Iterable[str] | None = None,
         properties: Mapping[str, str] | None = None,
         delay_level: int = 0,
+        delay: timedelta | None = None,
+        deliver_at: datetime | None = None,
         deliver_at_ms: int = 0,
         sharding_key: str = "",
         queue: MessageQueue | None = None,
@@ -171,14 +176,17 @@ class Producer:
     ) -> SendReceipt:
         """Send one message and wait until the broker has it, as safely as the broker is configured.
 
+        With ``delay`` it is delivered that much later, with ``deliver_at`` (local time unless it says otherwise) then: both to the
+        millisecond, up to the broker's timerMaxDelaySec. The receipt's ``recall_handle`` takes it back until then (`recall`).
         Without ``queue``, ``selector`` and ``sharding_key`` queues take turns and a failed attempt goes to another broker;
         with one of them there is one attempt, for a retry could break the order.
         Raises InvalidArgument or MessageTooLarge before anything is sent, else TopicNotFound, BrokerUnavailable,
         RequestTimeout (then the message may be stored), RequestRefused.
         """
-        message = make_message(
+        message = m.make_message(
             topic, body, tag=tag, keys=keys, properties=properties, delay_level=delay_level,
-            deliver_at_ms=deliver_at_ms, sharding_key=sharding_key,
+            delay_ms=0 if delay is None else max(round(delay / timedelta(milliseconds=1)), 0),
+            deliver_at_ms=deliver_at_ms if deliver_at is None else m.epoch_ms(deliver_at), sharding_key=sharding_key,
         )  # fmt: skip
         if self._telemetry is None:
             return await self._send(message, queue, selector, timeout_ms)
@@ -243,7 +251,7 @@ class Producer:
         selector: QueueSelector | None = None,
     ) -> str:
         """Hand one message to the connection and forget it: nobody says whether it arrived. Returns its unique id."""
-        message = make_message(topic, body, tag=tag, keys=keys, properties=properties, sharding_key=sharding_key)
+        message = m.make_message(topic, body, tag=tag, keys=keys, properties=properties, sharding_key=sharding_key)
         m.check_topic(message.topic)
         instance = self._active
         unique_id = instance.unique_ids.create()
@@ -254,6 +262,31 @@ class Producer:
         ext = self._ext(message, wire, sys_flag, chosen, is_batch=False)
         await instance.tell_raw(master_of(route, chosen), RequestCode.SEND_MESSAGE_V2, ext, packed)
         return unique_id
+
+    async def recall(self, handle: str, *, timeout_ms: int | None = None) -> str:
+        """Take back a delayed message that was not delivered yet, by its receipt's ``recall_handle``; returns its unique id.
+
+        Raises InvalidArgument (no handle), RequestRefused (too late, or `recallMessageEnable` is off at the broker), and what
+        `send` raises.
+        """
+        try:
+            known = decode_recall_handle(handle)
+        except ValueError as error:
+            raise InvalidArgument(str(error), hint="use the recall_handle of the receipt") from error
+        route = await self._route(known.topic)
+        header = RecallMessageRequestHeader(
+            topic=known.topic, recall_handle=handle, producer_group=self._group, broker_name=known.broker_name
+        )
+        answer = await self._active.call(
+            master_of(route, MessageQueue(known.topic, known.broker_name, 0)),
+            RequestCode.RECALL_MESSAGE,
+            header,
+            broker_name=known.broker_name,
+            timeout_ms=timeout_ms or self._send_timeout_ms,
+        )
+        if answer.code != ResponseCode.SUCCESS:
+            raise refusal(answer.code, answer.remark, f"recall from {known.topic} at {known.broker_name}")
+        return answer.header(RecallMessageResponseHeader).msg_id
 
     # -- inside ------------------------------------------------------------------------------------------------------
 
@@ -398,32 +431,6 @@ ISOLATED: Final = -1.0
 TOPICS_MAX: Final = 10_000  # topics whose turn is remembered
 
 
-def make_message(
-    topic: str | Message,
-    body: bytes | str,
-    *,
-    tag: str,
-    keys: str | Iterable[str] | None,
-    properties: Mapping[str, str] | None,
-    delay_level: int = 0,
-    deliver_at_ms: int = 0,
-    sharding_key: str,
-) -> Message:
-    """The message that the arguments of a send describe."""
-    if isinstance(topic, Message):
-        return topic
-    return Message(
-        topic=topic,
-        body=body.encode() if isinstance(body, str) else body,
-        tag=tag,
-        keys=m.as_keys(keys),
-        properties=properties or {},
-        delay_level=delay_level,
-        deliver_at_ms=deliver_at_ms,
-        sharding_key=sharding_key,
-    )
-
-
 def encode_wire_properties(properties: Mapping[str, str]) -> str:
     """The property string; raises InvalidArgument or MessageTooLarge."""
     try:
@@ -448,7 +455,7 @@ def _check_batch(messages: Sequence[Message]) -> Message:
     for message in messages:
         if message.topic != first.topic:
             raise InvalidArgument(f"a batch is of one topic, not {first.topic} and {message.topic}")
-        if message.delay_level or message.deliver_at_ms:
+        if message.delay_level or message.delay_ms or message.deliver_at_ms:
             raise InvalidArgument("a batch cannot be delayed", hint="send delayed messages one by one")
         if message.wait_store_ok != first.wait_store_ok:
             raise InvalidArgument("wait_store_ok differs within the batch")

@@ -17,8 +17,8 @@ from typing import Any, Final
 
 from rocketmq_client import messages as m
 from rocketmq_client.errors import ClientError, InvalidArgument
-from rocketmq_client.messages import Message, MessageView, SendReceipt, SendStatus
-from rocketmq_client.producer import Producer, encode_wire_properties, make_message, master_of
+from rocketmq_client.messages import Message, MessageView, SendReceipt, SendStatus, make_message
+from rocketmq_client.producer import Producer, encode_wire_properties, master_of
 from rocketmq_client.trace_records import MessageKind, Traced
 from rocketmq_common import properties as props
 from rocketmq_common import sysflags

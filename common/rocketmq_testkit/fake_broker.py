@@ -45,6 +45,7 @@ from rocketmq_remoting.headers.send import (
     SendMessageResponseHeader,
 )
 from rocketmq_remoting.server import RemotingServer
+from rocketmq_testkit.fake_timers import FakeTimers
 from rocketmq_testkit.fake_transactions import FakeTransactions
 
 LOCK_LIFE_SECONDS = 60.0
@@ -98,6 +99,7 @@ class FakeBroker:
             list
         )
         self.transactions = FakeTransactions(self)
+        self.timers = FakeTimers(self)
         self.server: RemotingServer | None = None
         self.port = 0
 
@@ -112,7 +114,7 @@ class FakeBroker:
         """Listen; on the same port as before when started again."""
         from rocketmq_testkit.fake_admin import admin_routes
 
-        rows = [*self._routes(), *self.transactions.routes(), *admin_routes(self)]
+        rows = [*self._routes(), *self.transactions.routes(), *self.timers.routes(), *admin_routes(self)]
         self.server = RemotingServer(rows, check=self._check)
         self.server.on_disconnect.append(self._disconnected)
         await self.server.start(host, self.port)
@@ -201,6 +203,7 @@ class FakeBroker:
         else:
             entries = [(command.body, header.properties, header.flag)]
         stored: list[StoredMessage] = []
+        recall_handle: str | None = None
         for body, properties, flag in entries:
             message = StoredMessage(
                 topic=topic, body=body, properties=properties, queue_id=queue_id, flag=flag,
@@ -216,7 +219,9 @@ class FakeBroker:
             elif props.find_property(properties, props.PROPERTY_DELAY_LEVEL) and not names.is_dlq_topic(topic):
                 self.put_later(message)
             else:
-                self.put(message)
+                recall_handle = self.timers.put(message)
+                if recall_handle is None:
+                    self.put(message)
             stored.append(message)
         return Response(
             ext=SendMessageResponseHeader(
@@ -224,6 +229,7 @@ class FakeBroker:
                 queue_id=queue_id,
                 queue_offset=stored[0].queue_offset,
                 transaction_id=props.find_property(stored[0].properties, props.PROPERTY_UNIQUE_KEY),
+                recall_handle=recall_handle,
             )
         )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
@@ -279,3 +280,31 @@ async def test_two_producers_share_one_connection_and_leave_one_by_one(cluster):
         assert not cluster.broker.producers["two"]
         assert cluster.broker.producers["one"]
     assert not cluster.broker.producers["one"]
+
+
+async def test_a_delay_and_a_time_of_delivery_reach_the_broker_to_the_millisecond(cluster):
+    moment = datetime(2100, 1, 2, 3, 4, 5, 678_000, tzinfo=UTC)
+    async with Producer(cluster.name_server) as producer:
+        first = await producer.send("orders", b"a", delay=timedelta(hours=2, milliseconds=3))
+        second = await producer.send("orders", b"b", deliver_at=moment)
+    waiting = cluster.broker.timers.waiting
+    assert parse_properties(waiting[first.message_id].properties)["TIMER_DELAY_MS"] == "7200003"
+    assert parse_properties(waiting[second.message_id].properties)["TIMER_DELIVER_MS"] == "4102542245678"
+
+
+async def test_a_recalled_message_is_not_delivered_and_cannot_be_recalled_twice(cluster):
+    async with Producer(cluster.name_server) as producer:
+        receipt = await producer.send("orders", b"a", delay=timedelta(hours=1))
+        assert receipt.recall_handle is not None
+        assert await producer.recall(receipt.recall_handle) == receipt.message_id
+        assert not cluster.broker.timers.waiting
+        with pytest.raises(RequestRefused):
+            await producer.recall(receipt.recall_handle)
+        with pytest.raises(InvalidArgument, match="recall handle is invalid"):
+            await producer.recall("bm9uc2Vuc2U=")
+
+
+async def test_a_message_has_one_delay_at_most(cluster):
+    async with Producer(cluster.name_server) as producer:
+        with pytest.raises(InvalidArgument, match="one delay"):
+            await producer.send("orders", b"a", delay_level=3, delay=timedelta(seconds=1))

@@ -13,7 +13,7 @@ from rocketmq_tools.cli.names import complete_topic
 from rocketmq_tools.cli.options import Globals, namesrv_option, output_option
 from rocketmq_tools.cli.output import show
 from rocketmq_tools.cli.session import note, run
-from rocketmq_tools.cli.values import QueueType, pairs
+from rocketmq_tools.cli.values import Duration, QueueType, pairs, parse_time
 from rocketmq_tools.errors import CommandError
 
 if TYPE_CHECKING:
@@ -32,7 +32,10 @@ Examples:
   cat lines.txt | rocketmq produce orders               # one message a line
   rocketmq produce orders - < picture.png               # one message
   rocketmq produce orders 'n {n}' --template --count 1000 --rate 100
-  rocketmq produce orders --jsonl < messages.jsonl      # body, key(s), tag, properties, sharding_key, delay_level"""
+  rocketmq produce reminders 'wake up' --delay 90s      # recall it: rocketmq delayed recall HANDLE
+  rocketmq produce reminders 'wake up' --at 2026-11-21T10:00
+  rocketmq produce orders --jsonl < messages.jsonl
+                  # body, key(s), tag, properties, sharding_key, delay_level, delay_ms, deliver_at_ms"""
 )
 @click.argument("topic", shell_complete=complete_topic)
 @click.argument("body", required=False)
@@ -40,6 +43,14 @@ Examples:
 @click.option("-t", "--tag", default="", help="The tag that consumers filter by.")
 @click.option("-H", "--header", "headers", multiple=True, metavar="K=V", help="A property; may be repeated.")
 @click.option("--delay-level", type=click.IntRange(0), default=0, help="1 is 1s, 2 5s, 3 10s, 4 30s, 5 1m … 18 2h.")
+@click.option(
+    "--delay",
+    "delay_ms",
+    type=Duration(),
+    default=0,
+    help="Deliver that much later, to the millisecond: 500ms, 10s, 2h.",
+)
+@click.option("--at", "deliver_at", metavar="TIME", help="Deliver then: 2026-11-21T10:00, or epoch milliseconds.")
 @click.option("--sharding-key", default="", help="Messages of one key stay in order, in one queue.")
 @click.option("--queue", type=QueueType(), help="Send to this queue, BROKER:ID.")
 @click.option("--count", type=click.IntRange(1), default=1, help="Send the message so many times.")
@@ -62,6 +73,8 @@ def command(
     tag: str,
     headers: tuple[str, ...],
     delay_level: int,
+    delay_ms: int,
+    deliver_at: str | None,
     sharding_key: str,
     queue: tuple[str, int] | None,
     count: int,
@@ -78,6 +91,10 @@ def command(
     if body is None and count != 1:
         raise click.UsageError("--count needs BODY")
     properties = pairs(headers, "--header")
+    try:
+        deliver_at_ms = 0 if deliver_at is None else parse_time(deliver_at)
+    except ValueError as error:
+        raise click.UsageError(f"--at: {error}") from error
 
     def messages() -> Iterator[Message]:
         from rocketmq_client import Message
@@ -96,6 +113,8 @@ def command(
                 keys=tuple(k.replace("{n}", str(number)) if template else k for k in keys),
                 properties=properties,
                 delay_level=delay_level,
+                delay_ms=delay_ms,
+                deliver_at_ms=deliver_at_ms,
                 sharding_key=sharding_key,
             )
 
@@ -123,6 +142,8 @@ class _Outcome:
                     "offset_message_id": receipt.offset_message_id,
                 }
             )
+            if receipt.recall_handle is not None:
+                self.receipts[-1]["recall_handle"] = receipt.recall_handle
 
 
 async def _send(
@@ -202,7 +223,10 @@ def _report(settings: Globals, outcome: _Outcome) -> None:
         "messages": outcome.receipts,
     }
     if settings.output != "table" or outcome.sent == 1:
-        show(settings, data, COLUMNS, [list(receipt.values()) for receipt in outcome.receipts])
+        show(settings, data, COLUMNS, [list(receipt.values())[: len(COLUMNS)] for receipt in outcome.receipts])
+        handle = outcome.receipts[0].get("recall_handle") if outcome.receipts else None
+        if settings.output == "table" and handle is not None:
+            note(f"recall it with: rocketmq delayed recall {handle}")
     if outcome.sent != 1 or outcome.failed:
         note(f"{outcome.sent} sent, {outcome.failed} failed, {elapsed_ms} ms")
     if outcome.error is not None:
@@ -228,7 +252,18 @@ def _stdin() -> BinaryIO:
     return sys.stdin.buffer
 
 
-_JSON_FIELDS = {"body", "body_base64", "key", "keys", "tag", "properties", "sharding_key", "delay_level"}
+_JSON_FIELDS = {
+    "body",
+    "body_base64",
+    "key",
+    "keys",
+    "tag",
+    "properties",
+    "sharding_key",
+    "delay_level",
+    "delay_ms",
+    "deliver_at_ms",
+}
 
 
 def _from_json(topic: str, line: bytes, number: int) -> Message:
@@ -256,6 +291,8 @@ def _from_json(topic: str, line: bytes, number: int) -> Message:
             properties={str(k): str(v) for k, v in (raw.get("properties") or {}).items()},
             sharding_key=str(raw.get("sharding_key", "")),
             delay_level=int(raw.get("delay_level", 0)),
+            delay_ms=int(raw.get("delay_ms", 0)),
+            deliver_at_ms=int(raw.get("deliver_at_ms", 0)),
         )
     except (ValueError, TypeError, AttributeError) as error:
         raise CommandError(f"line {number} of standard input is no message: {error}") from error

@@ -50,12 +50,14 @@ COMMANDS: dict[str, Row] = {
         "rocketmq_tools.cli.group:command", "Manage", "List, create, change, delete and describe consumer groups."
     ),
     "dlq": Row("rocketmq_tools.cli.dlq:command", "Manage", "List, show, send again and export dead letters."),
+    "delayed": Row("rocketmq_tools.cli.delayed:command", "Manage", "Take delayed messages back."),
     "message": Row("rocketmq_tools.cli.message:command", "Manage", "Get and find stored messages."),
     "cluster": Row("rocketmq_tools.cli.cluster:command", "Manage", "Show clusters and their health."),
     "broker": Row(
         "rocketmq_tools.cli.broker:command", "Manage", "List and configure brokers; with -c FILE run one broker."
     ),
     "context": Row("rocketmq_tools.cli.context:command", "Other", "Remember clusters by name and choose one."),
+    "chaos": Row("rocketmq_tools.cli.chaos:command", "Run", "Do harm to a cluster on this machine: kill its master."),
     "completion": Row("rocketmq_tools.cli.completion:command", "Other", "Print the completion script of a shell."),
     "version": Row("rocketmq_tools.cli.version:command", "Other", "Print the version."),
 }

@@ -488,3 +488,18 @@ def test_bench_consume_counts_what_is_there(running: ClusterThread, rocketmq: Co
     rocketmq("produce", "BenchmarkTest", "x", "--count", "100")
     printed = rocketmq("bench", "consume", "--from-start", "-d", "1s", "--warmup", "0s", "-o", "json")
     assert printed.data["messages"] == 100
+
+
+def test_a_delayed_message_is_recalled_by_the_handle_of_its_receipt(running, rocketmq):
+    sent = rocketmq("produce", "orders", "later", "--create", "--delay", "1h", "-o", "json")
+    assert sent.code == 0, sent.err
+    handle = sent.data["messages"][0]["recall_handle"]
+    recalled = rocketmq("delayed", "recall", handle, "-o", "json")
+    assert recalled.data == {"recalled": [sent.data["messages"][0]["message_id"]]}
+    assert rocketmq("delayed", "recall", handle).code != 0
+
+
+def test_a_time_of_delivery_that_is_none_is_explained(running, rocketmq):
+    refused = rocketmq("produce", "orders", "x", "--at", "tomorrow")
+    assert refused.code == 2
+    assert "'tomorrow' is no time" in refused.err
