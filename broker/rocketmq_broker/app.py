@@ -200,6 +200,8 @@ class Broker:
         found = [] if self.is_serving else ["the broker starts, or stops"]
         if not self.registration.is_registered:
             found.append(f"registered at no name server: {self.registration.problem}")
+        if self.succession is not None and not self.succession.has_role:
+            found.append("no master is elected yet, or it cannot be reached")
         store = self.store.statistics()
         if self.settings.broker_id == 0 and not store.is_writeable:
             found.append(f"the store takes no messages: {store.refusal_reason}")

@@ -17,6 +17,10 @@ STARTUP_SECONDS = 1800  # recovery of a large log after a crash reads it at disk
 TERMINATION_GRACE_SECONDS = 120  # flush, dispatch, hand over
 
 
+# Who stands for election: the Pod's name stays, its uid tells two lives of it apart.
+_ELECTION_ENVIRONMENT = (field("ROCKETMQ_REPLICA_NAME", "metadata.name"), field("ROCKETMQ_REPLICA_UID", "metadata.uid"))
+
+
 def broker_group_manifests(cluster: RocketMQCluster, group: int, topology: Topology) -> Iterator[Manifest]:
     """Everything of broker group ``group`` (from 0) except the ServiceAccount."""
     name, component = names.broker_group(cluster, group), labels.BROKER
@@ -41,6 +45,7 @@ def _stateful_set(cluster: RocketMQCluster, name: str, config_hash: str, *, is_l
         command=["rocketmq", "broker", "-c", f"{config.CONFIG_DIRECTORY}/{config.BROKER_CONF}"],
         environment=[
             field("ROCKETMQ_BROKER_ID", f"metadata.labels['{labels.POD_INDEX}']"),
+            *(_ELECTION_ENVIRONMENT if brokers.elects else ()),
             # To clients: the Service in front of this Pod. To replicas: the Pod itself, ready or not.
             {"name": "ROCKETMQ_BROKER_IP1", "value": names.service_host("$(POD_NAME)", "$(POD_NAMESPACE)")},
             {
@@ -52,6 +57,7 @@ def _stateful_set(cluster: RocketMQCluster, name: str, config_hash: str, *, is_l
         resources=brokers.resources,
         startup_seconds=STARTUP_SECONDS,
         http=ports.BROKER_HTTP,
+        has_token=brokers.elects,
     )
     on_claims = storage.type is StorageType.PERSISTENT_VOLUME_CLAIM
     template = pod_template(
@@ -65,6 +71,7 @@ def _stateful_set(cluster: RocketMQCluster, name: str, config_hash: str, *, is_l
         group=name,
         volumes=[] if on_claims else [{"name": "data", "emptyDir": {"sizeLimit": storage.size}}],
         spread=_spread(cluster, selector),
+        has_token=brokers.elects,
     )
     spec: dict[str, Any] = {
         "replicas": brokers.replicas_per_group,

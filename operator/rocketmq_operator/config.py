@@ -82,9 +82,26 @@ def broker_conf(cluster: RocketMQCluster, group: int, topology: Topology | None 
         "inSyncReplicas": str(brokers.replicas_per_group if synchronous else 1),
         "minInSyncReplicas": str(brokers.min_in_sync_replicas),
         "enableAutoInSyncReplicas": "true",
+        **_failover_conf(cluster),
         **dict(sorted(brokers.config.items())),
         # Over the user's value: a group that leaves takes no messages, after a restart neither.
         **({"brokerPermission": READ_ONLY_PERMISSION} if group in topology.leaving else {}),
+    }
+
+
+def _failover_conf(cluster: RocketMQCluster) -> dict[str, str]:
+    """Keys of a group that elects its master; the replica's name and uid come from the environment."""
+    if not cluster.spec.brokers.elects:
+        return {}
+    failover = cluster.spec.brokers.failover
+    return {
+        "failoverMode": failover.mode.value,
+        "leaseNamespace": cluster.namespace,
+        "leaseDuration": str(failover.lease_duration_seconds * 1000),
+        "leaseRenewDeadline": str(failover.renew_deadline_seconds * 1000),
+        "leaseRetryPeriod": str(failover.retry_period_seconds * 1000),
+        "failoverDelay": str(failover.delay_seconds * 1000),
+        "onApiServerLoss": failover.on_api_server_loss.value,
     }
 
 

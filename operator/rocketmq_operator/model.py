@@ -141,6 +141,32 @@ class Spread(Value, frozen=True, kw_only=True):
     mode: SpreadMode = SpreadMode.PREFERRED
 
 
+class FailoverMode(StrEnum):
+    """Who decides on a new master of a group."""
+
+    AUTOMATIC = "Automatic"
+    MANUAL = "Manual"
+    DISABLED = "Disabled"
+
+
+class ApiServerLoss(StrEnum):
+    """What a master does that cannot renew its Lease."""
+
+    CONTINUE_IF_FOLLOWED = "ContinueIfFollowed"
+    FENCE = "Fence"
+
+
+class Failover(Value, frozen=True, kw_only=True):
+    """How a group of several replicas gets a new master."""
+
+    mode: FailoverMode = FailoverMode.AUTOMATIC
+    lease_duration_seconds: int = 8
+    renew_deadline_seconds: int = 5
+    retry_period_seconds: int = 1
+    delay_seconds: int = 0
+    on_api_server_loss: ApiServerLoss = ApiServerLoss.CONTINUE_IF_FOLLOWED
+
+
 class Brokers(Value, frozen=True, kw_only=True):
     """The broker groups of a cluster."""
 
@@ -154,6 +180,12 @@ class Brokers(Value, frozen=True, kw_only=True):
     resources: Resources = Resources(requests={"cpu": "500m", "memory": "512Mi"})
     template: PodTemplate = PodTemplate()
     spread: Spread = Spread()
+    failover: Failover = Failover()
+
+    @property
+    def elects(self) -> bool:
+        """A Lease decides who is master of a group."""
+        return self.replicas_per_group > 1 and self.failover.mode is not FailoverMode.DISABLED
 
 
 class ClusterSpec(Value, frozen=True, kw_only=True):

@@ -33,6 +33,11 @@ def service_host(service: str, namespace: str) -> str:
     return f"{service}.{namespace}.svc"
 
 
+def leases(cluster: RocketMQCluster) -> str:
+    """The Role over the Leases of the cluster's groups, and its binding."""
+    return f"{cluster.name}-leases"
+
+
 def service_account(cluster: RocketMQCluster) -> str:
     """The ServiceAccount of every Pod of the cluster."""
     return cluster.name

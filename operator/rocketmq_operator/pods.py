@@ -31,6 +31,25 @@ CONTAINER_SECURITY: dict[str, Any] = {
 }
 
 
+# What Kubernetes mounts for a service account, spelled out: tokens are not mounted otherwise.
+TOKEN_SECONDS = 3600
+TOKEN_VOLUME: dict[str, Any] = {
+    "name": "token",
+    "projected": {
+        "defaultMode": 0o440,
+        "sources": [
+            {"serviceAccountToken": {"path": "token", "expirationSeconds": TOKEN_SECONDS}},
+            {"configMap": {"name": "kube-root-ca.crt", "items": [{"key": "ca.crt", "path": "ca.crt"}]}},
+        ],
+    },
+}
+TOKEN_MOUNT: dict[str, Any] = {
+    "name": "token",
+    "mountPath": "/var/run/secrets/kubernetes.io/serviceaccount",
+    "readOnly": True,
+}
+
+
 def probes(port: Port, *, startup_seconds: int) -> dict[str, Any]:
     """Start-up may take ``startup_seconds`` (recovery of a large log); afterwards liveness and readiness are looked at.
 
@@ -81,6 +100,7 @@ def container(
     resources: Resources,
     startup_seconds: int,
     http: Port,
+    has_token: bool = False,
 ) -> dict[str, Any]:
     """The one container of a Pod, with its configuration, data and scratch directories mounted."""
     wanted = {k: v for k, v in msgspec.to_builtins(resources).items() if v}
@@ -102,6 +122,7 @@ def container(
             {"name": "config", "mountPath": CONFIG_DIRECTORY, "readOnly": True},
             {"name": "data", "mountPath": DATA_DIRECTORY},
             {"name": "tmp", "mountPath": "/tmp"},
+            *((TOKEN_MOUNT,) if has_token else ()),
         ],
     }
 
@@ -118,6 +139,7 @@ def pod_template(
     group: str | None = None,
     volumes: list[dict[str, Any]] | None = None,
     spread: list[dict[str, Any]] | None = None,
+    has_token: bool = False,
 ) -> dict[str, Any]:
     """A StatefulSet's Pod template, the user's template merged over it."""
     rendered = {
@@ -142,6 +164,7 @@ def pod_template(
             "volumes": [
                 {"name": "config", "configMap": {"name": stateful_set}},
                 {"name": "tmp", "emptyDir": {}},
+                *((TOKEN_VOLUME,) if has_token else ()),
                 *(volumes or ()),
             ],
         },

@@ -99,6 +99,8 @@ class Succession:
         self._reign_started = 0.0
         self._is_resigning = False
         self._is_over = False
+        # This replica led or followed since it started.
+        self.has_role = False
         self._wake = asyncio.Event()
         self._problem = ""
         self.member = settings.replica_name
@@ -273,6 +275,9 @@ class Succession:
         elif not election.is_holder and not self._reign_epoch:
             if record.holder:
                 self._replication.set_master(record.ha_address, record.address, overrides=True)
+            self.has_role = self.has_role or self._replication.is_following(
+                record.epoch, self._settings.lease_duration / 1000
+            )
             self._regain_trust()
 
     async def _take_over(self, epoch: int) -> None:
@@ -284,6 +289,7 @@ class Succession:
             await self._flushed()
         self._history.begin(epoch, store.positions.written, store.log_min_offset)
         self._reign_epoch = epoch
+        self.has_role = True
         self._reign_started = self._clock.monotonic()
         self._set_suspect(False)
         logger.warning(

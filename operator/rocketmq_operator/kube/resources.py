@@ -43,7 +43,13 @@ NETWORK_POLICIES = Resource("networking.k8s.io", "v1", "NetworkPolicy", "network
 PODS = Resource("", "v1", "Pod", "pods", ("list", "watch"))
 POD_EVICTIONS = Resource("", "v1", "Eviction", "pods/eviction", ("create",))
 CLAIMS = Resource("", "v1", "PersistentVolumeClaim", "persistentvolumeclaims", ("list", "patch"))
-LEASES = Resource("coordination.k8s.io", "v1", "Lease", "leases", ("get", "create", "update"))
+# Brokers write them each second, so they are not watched; update is the operator's own leadership, and given to brokers.
+LEASES = Resource(
+    "coordination.k8s.io", "v1", "Lease", "leases", ("get", "list", "create", "update", "patch", "delete")
+)
+_RBAC = "rbac.authorization.k8s.io"
+ROLES = Resource(_RBAC, "v1", "Role", "roles", ("get", "list", "create", "patch", "delete"))
+ROLE_BINDINGS = Resource(_RBAC, "v1", "RoleBinding", "rolebindings", ("get", "list", "create", "patch", "delete"))
 EVENTS = Resource("events.k8s.io", "v1", "Event", "events", ("create",))
 
 CLUSTERS = Resource(GROUP, VERSION, "RocketMQCluster", "rocketmqclusters", ("get", "list", "watch"))
@@ -66,6 +72,9 @@ OWNED = {
     for resource in (
         CONFIG_MAPS,
         SERVICE_ACCOUNTS,
+        ROLES,
+        ROLE_BINDINGS,
+        LEASES,
         SERVICES,
         NETWORK_POLICIES,
         DISRUPTION_BUDGETS,
@@ -74,5 +83,5 @@ OWNED = {
 }
 BY_KIND = {
     **OWNED,
-    **{resource.kind: resource for resource in (PODS, CLAIMS, LEASES, EVENTS, CLUSTERS, TOPICS, CONSUMER_GROUPS)},
+    **{resource.kind: resource for resource in (PODS, CLAIMS, EVENTS, CLUSTERS, TOPICS, CONSUMER_GROUPS)},
 }

@@ -110,14 +110,18 @@ def _applies(manifests: list[Object], observed: Observed, is_known: IsKnown) -> 
     return steps
 
 
+# StatefulSets go by draining only. A Lease tells who led last and which replicas have everything: it goes with the cluster.
+NEVER_PRUNED = frozenset({"StatefulSet", "Lease"})
+
+
 def _prunes(manifests: list[Object], observed: Observed) -> list[DeleteObject]:
     rendered = {(m["kind"], m["metadata"]["name"]) for m in manifests}
     groups_with_pods = {pod.group for pod in observed.pods.values() if pod.group}
     steps = []
     for (kind, name), item in observed.objects.items():
         metadata = item["metadata"]
-        # StatefulSets go by draining only; and what a Pod still uses stays as long as the Pod.
-        if (kind, name) in rendered or kind == "StatefulSet" or "deletionTimestamp" in metadata:
+        # What a Pod still uses stays as long as the Pod.
+        if (kind, name) in rendered or kind in NEVER_PRUNED or "deletionTimestamp" in metadata:
             continue
         group = (metadata.get("labels") or {}).get(labels.BROKER_GROUP, "")
         is_shared = labels.POD_NAME not in (item.get("spec", {}).get("selector") or {})

@@ -9,6 +9,7 @@ import click
 from rocketmq_tools.cli.names import complete_broker
 from rocketmq_tools.cli.options import Globals, namesrv_option, output_option, watch_option
 from rocketmq_tools.cli.output import show
+from rocketmq_tools.cli.replication import replication, switchover
 from rocketmq_tools.cli.session import note, with_admin
 from rocketmq_tools.cli.values import pairs
 from rocketmq_tools.errors import CommandError, ExitCode
@@ -20,6 +21,10 @@ if TYPE_CHECKING:
 @click.group()
 def command() -> None:
     """List and configure brokers."""
+
+
+command.add_command(replication)
+command.add_command(switchover)
 
 
 @command.command("ls", epilog="\b\nExample:\n  rocketmq broker ls -o json")

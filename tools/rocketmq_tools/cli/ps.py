@@ -18,7 +18,7 @@ from rocketmq_tools.errors import CommandError, ExitCode
 @click.pass_obj
 def command(settings: Globals, cluster_name: str | None, source: str | None, data: Path | None) -> None:
     """Show the processes of a cluster that `up` started."""
-    from rocketmq_tools.embedded import clusters
+    from rocketmq_tools.embedded import clusters, leases
     from rocketmq_tools.embedded.state import public_view
 
     directory = chosen(cluster_name, source, data)
@@ -29,7 +29,7 @@ def command(settings: Globals, cluster_name: str | None, source: str | None, dat
             remedy="start one with `rocketmq up`",
             exit_code=ExitCode.NOT_FOUND,
         )
-    view = public_view(state)
+    view = public_view(leases.with_roles(state, directory))
     show(settings, view, COLUMNS, process_rows(view))
     if settings.output == "table":
         click.echo(f"{state.cluster}: {state.phase.value}", err=True)

@@ -102,9 +102,11 @@ def _announce(settings: Globals, state: Any) -> None:
 
 
 def _show(settings: Globals, state: Any) -> None:
+    from rocketmq_tools.embedded.directories import ClusterDirectory
+    from rocketmq_tools.embedded.leases import with_roles
     from rocketmq_tools.embedded.state import public_view
 
-    view = public_view(state)
+    view = public_view(with_roles(state, ClusterDirectory(Path(state.directory))))
     show(settings, view, COLUMNS, process_rows(view))
     seconds = (state.ready_after_ms or 0) / 1000
     click.echo(f"{state.cluster} ready in {seconds:.1f} s; name servers: {';'.join(state.name_servers)}", err=True)

@@ -22,6 +22,8 @@ from rocketmq_tools.embedded.plan import Probe, ProcessPlan
 from rocketmq_tools.embedded.ports import Request
 from rocketmq_tools.errors import CommandError
 
+# Beside the data of the Pods: what Leases are on Kubernetes.
+LEASES_DIRECTORY = "leases"
 # Keys of the configuration files that hold a port of the container, by the port's name.
 PORT_KEYS = {"listenPort": "remoting", "haListenPort": "ha", "httpPort": "http"}
 ADDRESS_KEYS = ("bindAddress", "httpBindAddress")
@@ -102,6 +104,8 @@ def _process(
     settings: dict[str, str] = {}
     for path, text in _config_files(pod, manifests, mounts):
         values = _local_settings(parse_java_properties(text), ports, host, mounts, network)
+        if "failoverMode" in values:
+            values["leaseDirectory"] = str(volumes / LEASES_DIRECTORY)
         files[path] = format_java_properties(values)
         settings |= values
     settings |= {key: environment[name] for key in ("brokerId",) if (name := environment_name(key)) in environment}
