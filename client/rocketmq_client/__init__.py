@@ -1,7 +1,7 @@
 """RocketMQ client for asyncio: typed, pure Python, over the remoting protocol; for Apache's brokers and ours alike.
 
-`Producer` sends, `PushConsumer` and `LitePullConsumer` receive, `Admin` administers. All are async context managers and share
-one set of connections per process, event loop and name server list. Errors are `ClientError` and its subclasses.
+`Producer` sends, `PushConsumer`, `LitePullConsumer` and `PopConsumer` receive, `Admin` administers. All are async context
+managers and share one set of connections per process, event loop and name server list. Errors are `ClientError` and its subclasses.
 """
 
 from rocketmq_client.admin.access import BrokerAddress, ClusterInfo
@@ -43,6 +43,8 @@ from rocketmq_client.errors import (
 from rocketmq_client.lite_pull_consumer import LitePullConsumer
 from rocketmq_client.membership import MessageModel
 from rocketmq_client.messages import ConsumeResult, Message, MessageView, SendReceipt, SendStatus
+from rocketmq_client.pop_consumer import PopConsumer
+from rocketmq_client.pop_requests import PoppedMessage
 from rocketmq_client.producer import Producer
 from rocketmq_client.push_consumer import Delivery, PushConsumer
 from rocketmq_client.requests import Requester, reply
@@ -96,6 +98,8 @@ __all__ = [
     "NobodyOnline",
     "NotFound",
     "PermissionDenied",
+    "PopConsumer",
+    "PoppedMessage",
     "Producer",
     "PushConsumer",
     "QueueProgress",

@@ -1,7 +1,8 @@
-"""POP with Apache's 5.5 client: request by request, and as a push consumer whose broker assigns queues and mode."""
+"""POP with Apache's 5.5 client, request by request and as a push consumer whose broker assigns queues and mode; and with ours."""
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter
 from collections.abc import Callable
 from typing import Any
@@ -11,6 +12,7 @@ import pytest
 from e2e.clusters import Cluster
 from e2e.drivers import Driver
 from e2e.processes import wait_until
+from rocketmq_client import PopConsumer, PoppedMessage, Producer
 
 pytestmark = [pytest.mark.peers, pytest.mark.timeout(180)]
 Unique = Callable[[str], str]
@@ -197,3 +199,82 @@ def test_a_popping_push_consumer_gets_failed_messages_again(
         return times if len(times) >= 2 else None
 
     assert wait_until(twice, "the failed message again", 120.0, poll_seconds=0.2) == [0, 1]
+
+
+async def sent_to(cluster: Cluster, topic: str, *sent: str, **options: Any) -> None:
+    async with Producer(cluster.namesrv_address) as producer:
+        for body in sent:
+            await producer.send(topic, body.encode(), **options)
+
+
+async def gathered(consumer: PopConsumer, count: int, seconds: float = 60.0) -> list[PoppedMessage]:
+    found: list[PoppedMessage] = []
+    async with asyncio.timeout(seconds):
+        while len(found) < count:
+            found += await consumer.pop(timeout_ms=5000)
+    return found
+
+
+async def test_our_client_pops_acknowledges_and_gets_the_rest_again(cluster: Cluster, unique: Unique) -> None:
+    topic, group = unique("Pop"), unique("popgroup")
+    await sent_to(cluster, topic, *(f"{n}" for n in range(6)))
+    async with PopConsumer(cluster.namesrv_address, group=group, topics=topic, invisible_ms=8000) as consumer:
+        found = await gathered(consumer, 6)
+        assert sorted(message.body for message in found) == [b"%d" % n for n in range(6)]
+        kept = next(message for message in found if message.body == b"0")
+        await consumer.ack(*(message for message in found if message is not kept))
+        before = kept.invisible_until_ms
+        await consumer.change_invisible_time(kept, 3000)
+        assert kept.invisible_until_ms != before
+        (again,) = await gathered(consumer, 1)
+        assert (again.body, again.topic, again.reconsume_times) == (b"0", topic, 1)
+        await consumer.ack(again)
+        assert await consumer.pop(timeout_ms=1500) == []
+
+
+async def test_our_client_pops_several_topics_as_an_iterator(cluster: Cluster, unique: Unique) -> None:
+    topics = [unique("Pop"), unique("Pop")]
+    for topic in topics:
+        await sent_to(cluster, topic, "first", tag="TagA")
+    group, got = unique("popgroup"), list[str]()
+    async with (
+        PopConsumer(cluster.namesrv_address, group=group, topics=dict.fromkeys(topics, "TagA")) as consumer,
+        asyncio.timeout(60),
+    ):
+        async for message in consumer:
+            await consumer.ack(message)
+            got.append(message.topic)
+            if len(got) == 2:
+                # What is sent while all topics are waited for.
+                await sent_to(cluster, topics[1], "unwanted", tag="TagB")
+                await sent_to(cluster, topics[1], "second", tag="TagA")
+            if len(got) == 3:
+                break
+    assert sorted(got[:2]) == sorted(topics)
+    assert got[2] == topics[1]
+
+
+async def test_our_client_pops_in_order(cluster: Cluster, unique: Unique) -> None:
+    topic, group = unique("Pop"), unique("popgroup")
+    await sent_to(cluster, topic, *(f"{n}" for n in range(8)), sharding_key="one")
+    async with PopConsumer(cluster.namesrv_address, group=group, topics=topic, count=2, is_ordered=True) as consumer:
+        bodies_in_order: list[bytes] = []
+        async with asyncio.timeout(60):
+            while len(bodies_in_order) < 8:
+                batch = await consumer.pop(timeout_ms=5000)
+                bodies_in_order += [message.body for message in batch]
+                for message in batch:
+                    await consumer.ack(message)
+        assert bodies_in_order == [b"%d" % n for n in range(8)]
+
+
+async def test_our_client_sets_a_message_aside(cluster: Cluster, unique: Unique) -> None:
+    topic, group = unique("Pop"), unique("popgroup")
+    await sent_to(cluster, topic, "poison")
+    async with PopConsumer(cluster.namesrv_address, group=group, topics=topic) as consumer:
+        (message,) = await gathered(consumer, 1)
+        await consumer.dead_letter(message)
+        assert await consumer.pop(timeout_ms=1000) == []
+    async with PopConsumer(cluster.namesrv_address, group=unique("aside"), topics=f"%DLQ%{group}") as consumer:
+        (letter,) = await gathered(consumer, 1)
+        assert letter.body == b"poison"
