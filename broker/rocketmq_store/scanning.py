@@ -116,11 +116,11 @@ def has_unwritten_part(view: memoryview, start: int, end: int) -> bool:
     """The end of a sector between the positions reads as zeros: it was lost on its way to the disk, not damaged there.
 
     A page may have been on its way while a record was copied into it, so a sector can hold a beginning and then what was there
-    before: zeros. What stands behind ``end`` was written later, so a sector that goes on there was not cut.
+    before: zeros. A record behind ``end`` shows that its sector was not cut, but for the zeros with which every size begins.
     """
     first = start - start % SECTOR_SIZE + SECTOR_SIZE
     # Of each sector, its last byte: zero also when the whole sector is.
-    if 0 in bytes(view[first - 1 : end : SECTOR_SIZE]):
+    if 0 in bytes(view[first - 1 : end + 3 : SECTOR_SIZE]):
         return True
     # A record whose head stands at the end of a sector may begin in the lost one.
     head = bytes(view[start : min(start + 8, end)])
