@@ -42,6 +42,7 @@ from rocketmq_broker.send_back import SendBackProcessor
 from rocketmq_broker.services import EXPIRY_SCAN_MS, ClientExpiry, IndexBuilder, Retention, forgiving
 from rocketmq_broker.settings import HTTP_PORT, LISTEN_PORT, BrokerRole, LoadedSettings
 from rocketmq_broker.statistics import BrokerStatistics
+from rocketmq_broker.timer.reports import TimerReports
 from rocketmq_broker.timer.sending import TimerSender
 from rocketmq_broker.timer.service import TimerService
 from rocketmq_broker.topics import TopicTable
@@ -138,7 +139,7 @@ class Broker:
         self.replication = Replication(
             settings, loaded.replication, self.identity, self.store,
             MetadataSync(
-                self.client, self.topics, self.groups, self.offsets, self.delay, self.modes, self.clock,
+                self.client, self.topics, self.groups, self.offsets, self.delay, self.modes, self.timers, self.clock,
                 on_topics=self.registration.notify_changed,
             ),
             self.client, self.clock, self.tasks,
@@ -189,6 +190,8 @@ class Broker:
             recovery=lambda: self.recovery,
             replication=self.replication.status,
             transactions=self.transactions,
+            timers=self.timers,
+            pop=self.pop,
         )  # fmt: skip
         self.server: RemotingServer | None = None
         self.vip_server: RemotingServer | None = None
@@ -226,6 +229,7 @@ class Broker:
                 settings, self.consumers, self.modes,
                 TopicQueues(self.client, lambda: list(self.registration.states), self.clock),
             ),
+            TimerReports(self.timers),
             RecallProcessor(
                 settings, self.store, self.topics, self.statistics, self.clock, self.replication.promise, self.timer_sending
             ),
@@ -456,6 +460,7 @@ class Broker:
     def _forget_if_deleted(self, topic: str) -> None:
         if self.topics.get(topic) is None:
             self.statistics.forget_topic(topic)
+            self.timers.forget_topic(topic)
             self.modes.forget_topic(topic)
 
 

@@ -18,8 +18,12 @@ from rocketmq_broker.clients.producers import Producers
 from rocketmq_broker.consumer_offsets import ConsumerOffsets
 from rocketmq_broker.groups import GroupTable
 from rocketmq_broker.ha.status import FollowingStatus, MasterStatus
+from rocketmq_broker.pop.metrics import pop_families
+from rocketmq_broker.pop.service import Pop
 from rocketmq_broker.settings import BrokerSettings
 from rocketmq_broker.statistics import MESSAGE_SIZE_BOUNDS, BrokerStatistics
+from rocketmq_broker.timer.reports import timer_families
+from rocketmq_broker.timer.service import TimerService
 from rocketmq_broker.topics import TopicTable
 from rocketmq_broker.transactions.metrics import transaction_families
 from rocketmq_broker.transactions.service import Transactions
@@ -65,9 +69,13 @@ class BrokerMetrics:
         recovery: Callable[[], RecoveryReport | None],
         replication: Callable[[], MasterStatus | FollowingStatus | None],
         transactions: Transactions,
+        timers: TimerService,
+        pop: Pop,
     ) -> None:
         self._settings = settings
         self._transactions = transactions
+        self._timers = timers
+        self._pop = pop
         self._topics = topics
         self._groups = groups
         self._offsets = offsets
@@ -100,6 +108,8 @@ class BrokerMetrics:
         yield from self._storage()
         yield from self._replicas()
         yield from transaction_families(self._transactions, self._gauge, self._counter, self._histogram)
+        yield from pop_families(self._pop, self._gauge, self._counter)
+        yield from timer_families(self._timers, self._gauge, self._counter, self._histogram)
         yield from self._tables()
         yield from self._process()
 

@@ -17,9 +17,11 @@ from rocketmq_broker.groups import GroupTable
 from rocketmq_broker.ha.status import FollowingStatus, MasterStatus
 from rocketmq_broker.identity import Identity
 from rocketmq_broker.metrics import BrokerMetrics
+from rocketmq_broker.pop.service import Pop
 from rocketmq_broker.runtime_info import Latencies, RuntimeInfo
 from rocketmq_broker.settings import LoadedSettings
 from rocketmq_broker.statistics import BrokerStatistics
+from rocketmq_broker.timer.service import TimerService
 from rocketmq_broker.topics import TopicTable
 from rocketmq_broker.transactions.service import Transactions
 from rocketmq_broker.windows import SAMPLE_INTERVAL_MS, StatisticsWindows
@@ -59,13 +61,15 @@ class Observation:
         recovery: Callable[[], RecoveryReport | None],
         replication: Callable[[], MasterStatus | FollowingStatus | None],
         transactions: Transactions,
+        timers: TimerService,
+        pop: Pop,
     ) -> None:
         settings = loaded.broker
         self._settings = settings
         self._identity = identity
         self._problems = problems
         self.windows = StatisticsWindows(statistics, store.statistics, clock)
-        runtime = RuntimeInfo(settings, store, statistics, self.windows, delay, files, clock, latencies)
+        runtime = RuntimeInfo(settings, store, statistics, self.windows, delay, timers, files, clock, latencies)
         self.admin = AdminProcessor(
             loaded, identity, topics, groups, offsets, consumers, producers, store, delay, statistics, self.windows,
             runtime, files, clock, announce=announce, clean=clean, replication=replication,
@@ -75,7 +79,7 @@ class Observation:
         self.metrics = BrokerMetrics(
             settings, topics, groups, offsets, consumers, producers, store, statistics, self.admin.progress,
             files, clock, latencies=latencies, recovery=recovery, replication=replication,
-            transactions=transactions,
+            transactions=transactions, timers=timers, pop=pop,
         )  # fmt: skip
 
     def routes(self) -> list[Route]:

@@ -46,7 +46,7 @@ _NOTHING: Final = frozenset({ResponseCode.POLLING_TIMEOUT, ResponseCode.POLLING_
 
 
 class PoppedMessage(MessageView):
-    """A message that is this consumer's until `invisible_until_ms`. ``handle`` names the delivery; a change of the time renews it."""
+    """A message that is this consumer's until `invisible_until_ms`. `handle` names the delivery and changes with the time."""
 
     __slots__ = ("attempts", "handle")
 

@@ -155,6 +155,7 @@ class PopQueues:
         self.journal.note_popped(flight)
         self.revival.add(flight)
         self.counters.popped_nums += len(offsets)
+        self._offsets.note_pull(queue.group, queue.topic, queue.queue_id, queue.next_offset)
 
     def skip(self, queue: PopQueue, next_offset: int) -> None:
         """Nothing up to here is wanted by the filter."""

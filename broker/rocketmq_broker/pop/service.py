@@ -49,6 +49,7 @@ class Pop:
         executor: Executor,
     ) -> None:
         self._topics = topics
+        self._clock = clock
         self.counters = PopCounters()
         self.ordered = OrderedQueues(files, directory, clock, executor)
         self.queues = PopQueues(settings, store, topics, offsets, statistics, self.counters, clock)
@@ -108,6 +109,11 @@ class Pop:
             self._topics.on_change.remove(self._forget_if_deleted)
             self.queues.finish()
         await self.ordered.save_if_dirty()
+
+    def late_ms(self) -> int:
+        """How long ago the next message should have been given again."""
+        due_ms = self.queues.revival.next_due_ms()
+        return 0 if due_ms is None else max(self._clock.now_ms() - due_ms, 0)
 
     # -- inside ------------------------------------------------------------------------------------------------------
 

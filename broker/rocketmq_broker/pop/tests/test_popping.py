@@ -235,3 +235,19 @@ async def test_a_new_group_begins_where_it_says_unless_the_topic_is_young(tmp_pa
         await fill(peer, 3)
         assert len(popped(await pop(peer, group="young", init_mode=1))) == 3
         assert len(popped(await pop(peer, group="first", init_mode=0))) == 3
+
+
+async def test_what_is_in_flight_is_seen_by_metrics(tmp_path: Path) -> None:
+    async with serving(tmp_path) as peer:
+        await fill(peer, 3)
+        found = popped(await pop(peer))
+        await ack(peer, found[0][1])
+        families = peer.broker.observation.metrics.collect()
+        page = b"".join(family.encode() for family in families if family is not None).decode()
+        samples = dict(line.rsplit(" ", 1) for line in page.splitlines() if not line.startswith("#"))
+        values = {name.partition("{")[0]: value for name, value in samples.items()}
+        assert values["rocketmq_pop_messages_total"] == "3"
+        assert values["rocketmq_pop_acks_total"] == "1"
+        assert values["rocketmq_pop_checkpoint_buffer_size"] == "2"
+        inflight = next(v for n, v in samples.items() if "consumer_inflight" in n and '"cg"' in n and '="T"' in n)
+        assert inflight == "2"
