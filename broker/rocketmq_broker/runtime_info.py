@@ -13,6 +13,8 @@ from typing import Final
 from rocketmq_broker.delay import DelaySchedule
 from rocketmq_broker.settings import BrokerSettings
 from rocketmq_broker.statistics import BrokerStatistics
+from rocketmq_broker.timer.reports import timer_runtime_info
+from rocketmq_broker.timer.service import TimerService
 from rocketmq_broker.windows import StatisticsWindows
 from rocketmq_common import versions
 from rocketmq_common.clock import Clock
@@ -45,6 +47,7 @@ class RuntimeInfo:
         statistics: BrokerStatistics,
         windows: StatisticsWindows,
         delay: DelaySchedule,
+        timers: TimerService,
         files: FileSystem,
         clock: Clock,
         latencies: Callable[[], Latencies],
@@ -54,6 +57,7 @@ class RuntimeInfo:
         self._statistics = statistics
         self._windows = windows
         self._delay = delay
+        self._timers = timers
         self._files = files
         self._clock = clock
         self._latencies = latencies
@@ -145,11 +149,7 @@ class RuntimeInfo:
             f"commitLogDiskRatio_{log_path}": ratio,
             "consumeQueueDiskRatio": ratio,
             "commitLogDirCapacity": f"Total : {_size(total)}, Free : {_size(free)}.",
-            "timerReadBehind": "0",
-            "timerOffsetBehind": "0",
-            "timerCongestNum": "0",
-            "timerEnqueueTps": "0.0",
-            "timerDequeueTps": "0.0",
+            **timer_runtime_info(self._timers),
         }
 
     def _queues(self) -> dict[str, str]:

@@ -18,11 +18,13 @@ from rocketmq_broker.consumer_offsets import ConsumerOffsets
 from rocketmq_broker.delay import DelaySchedule
 from rocketmq_broker.groups import GroupTable
 from rocketmq_broker.ha.inquiry import FAILURES
+from rocketmq_broker.timer.service import TimerService
 from rocketmq_broker.topics import TopicTable
 from rocketmq_common import javajson
 from rocketmq_common.clock import Clock
 from rocketmq_remoting.client import RemotingClient
 from rocketmq_remoting.codes import RequestCode, ResponseCode
+from rocketmq_store.timer.checkpoint import decode_checkpoint
 
 logger = logging.getLogger(__name__)
 
@@ -41,6 +43,7 @@ class MetadataSync:
         offsets: ConsumerOffsets,
         delay: DelaySchedule,
         modes: MessageRequestModes,
+        timers: TimerService,
         clock: Clock,
         *,
         on_topics: Callable[[], None],
@@ -51,6 +54,7 @@ class MetadataSync:
         self._offsets = offsets
         self._delay = delay
         self._modes = modes
+        self._timers = timers
         self._clock = clock
         self._on_topics = on_topics
         self._tables_at = -TABLES_INTERVAL_S
@@ -75,6 +79,7 @@ class MetadataSync:
                 *parts,
             ]
         problems = [problem for code, take in parts if (problem := await self._copy(address, code, take))]
+        problems += [problem for problem in [await self._copy_timers(address)] if problem]
         if problems:
             log = logger.debug if problems[0] == self._problem else logger.warning
             log("metadata of the master at %s: %s", address, "; ".join(problems))
@@ -106,6 +111,17 @@ class MetadataSync:
             return str(error)
         except (javajson.JavaJsonError, msgspec.ValidationError) as error:
             return f"answer to request {code} cannot be read: {error}"
+        return ""
+
+    async def _copy_timers(self, address: str) -> str:
+        """Ask how far the master's timers have come; what went wrong, in words, else nothing."""
+        try:
+            answer = await self._client.invoke(address, RequestCode.GET_TIMER_CHECK_POINT, timeout_ms=TIMEOUT_MS)
+            if answer.code == ResponseCode.SUCCESS and answer.body:
+                # A master without timers has none to tell of.
+                await self._timers.adopt(decode_checkpoint(bytes(answer.body)))
+        except (*FAILURES, ValueError, OSError) as error:
+            return f"timer checkpoint: {error}"
         return ""
 
     def _take_topics(self, raw: dict[str, Any]) -> None:

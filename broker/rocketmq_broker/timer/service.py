@@ -16,6 +16,7 @@ from random import random
 from time import monotonic
 from typing import Final, NamedTuple
 
+from rocketmq_broker.filters.record_properties import properties_bytes
 from rocketmq_broker.settings import BrokerSettings
 from rocketmq_broker.statistics import BrokerStatistics
 from rocketmq_broker.timer.counters import TimerCounters
@@ -34,8 +35,8 @@ from rocketmq_common.files import FileSystem
 from rocketmq_store.consume_queues import ConsumeQueue
 from rocketmq_store.store import MessageStore
 from rocketmq_store.timer.checkpoint import TimerCheckpoint
-from rocketmq_store.timer.log import TimerLog
-from rocketmq_store.timer.recovery import TimerStart, files_exist, recover
+from rocketmq_store.timer.log import MAGIC_ROLL, TimerLog, Unit
+from rocketmq_store.timer.recovery import TimerStart, discard_files, files_exist, recover
 from rocketmq_store.timer.wheel import TimerWheel
 
 logger = logging.getLogger(__name__)
@@ -150,6 +151,7 @@ class TimerService:
     async def save(self) -> None:
         """Write down the progress of now, once the log is flushed that far. Raises OSError."""
         work = self._work
+        self.counters.sample(self._clock.monotonic())
         if work is None or not self._is_running or not self.progress.is_dirty:
             return
         await self.progress.save(work.wheel, work.log, self._checkpoint(work), is_flushed=False)
@@ -160,6 +162,10 @@ class TimerService:
         """Take the progress of this broker's master; only while nothing is fired here. Raises OSError."""
         if not self._is_running and self._settings.timer_wheel_enable:
             await self.progress.adopt(checkpoint, self._root)
+
+    def forget_topic(self, topic: str) -> None:
+        """The topic was deleted."""
+        self.counters.forget_topic(topic)
 
     # -- what others ask ---------------------------------------------------------------------------------------------
 
@@ -192,6 +198,26 @@ class TimerService:
         return max(self._queue.end - max(offset, self._queue.min_offset), 0)
 
     @property
+    def unread_ms(self) -> int:
+        """Age in ms of the oldest of them."""
+        if self._queue is None or not self.unread_count:
+            return 0
+        stored_ms = self._store.store_time(names.TIMER_TOPIC, TIMER_QUEUE_ID, self._queue.end - self.unread_count)
+        return max(self._clock.now_ms() - stored_ms, 0) if stored_ms > 0 else 0
+
+    @property
+    def overdue_count(self) -> int:
+        """Messages in the oldest slot, if it should have been worked off."""
+        return (
+            self._work.wheel.slot(self._work.schedule.read).waiting if self._work is not None and self.behind_ms else 0
+        )
+
+    @property
+    def moved_count(self) -> int:
+        """Messages stored anew because retention took their segment of the log."""
+        return 0 if self._work is None else self._work.release.moved_nums
+
+    @property
     def behind_ms(self) -> int:
         """For how long the oldest slot should have been worked off."""
         if self._work is None:
@@ -219,11 +245,18 @@ class TimerService:
             return wheel, log, start, sorted(wheel.numbers(start.read))
 
         wheel, log, start, numbers = await self._loop.run_in_executor(self._executor, open_files)
+        if start.last is not None and not self._is_of(start.last):
+            # The commit log was cut, and went on another way: what the files point at is not what they were told.
+            wheel.close()
+            log.close()
+            checkpoint = TimerCheckpoint(read_ms=start.read * self.precision_ms, master_queue_offset=start.queue_offset)
+            await self._loop.run_in_executor(self._executor, discard_files, self._files, self._root)
+            wheel, log, start, numbers = await self._loop.run_in_executor(self._executor, open_files)
         frontier = self._clock.now_ms() // self.precision_ms
         if is_new:
             start = TimerStart(read=frontier, queue_offset=self._first_offset)
-        elif start.unit_offset >= 0:
-            start.queue_offset = max(start.queue_offset, queue.first_at_or_after(start.unit_offset + 1))
+        elif start.last is not None:
+            start.queue_offset = max(start.queue_offset, queue.first_at_or_after(start.last.offset + 1))
         if start.note:
             logger.warning("timer wheel: %s", start.note)
         if start.rebuild_to > start.queue_offset:
@@ -239,6 +272,16 @@ class TimerService:
             self.counters, self._clock,
         )  # fmt: skip
         self._work = _Work(wheel, log, schedule, filing, firing, release)
+
+    def _is_of(self, unit: Unit) -> bool:
+        """Whether a unit's record is the timer message that it was made for, or older than the log."""
+        record = self._store.message_at(unit.offset)
+        if record is None:
+            return unit.offset < self._store.log_min_offset
+        out = timer_fields(properties_bytes(record)).out
+        if out is None or len(record) != unit.record_size:
+            return False
+        return bool(unit.magic & MAGIC_ROLL) or out == str(unit.slot_ms)
 
     async def _open_then_wake(self, queue: ConsumeQueue) -> None:
         """The first timer message ever: files of tens of megabytes are made off the loop."""

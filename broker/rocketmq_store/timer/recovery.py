@@ -26,8 +26,8 @@ class TimerStart(msgspec.Struct, kw_only=True):
     ``read``: the first slot number not delivered. ``queue_offset``: the next message of the timer topic to be read;
     below ``rebuild_to`` such messages may have been delivered, recalled or moved on before. ``known_to``: queue offset
     up to which all slots before ``read`` were delivered. ``doubtful_ms``: what was due before may have been delivered
-    already. ``unit_offset``: commit log offset of the last unit, if that tells more of the queue offset than the
-    checkpoint; else -1.
+    already. ``last``: the youngest
+    unit of the log, whose message was read.
     """
 
     read: int
@@ -35,7 +35,7 @@ class TimerStart(msgspec.Struct, kw_only=True):
     rebuild_to: int = 0
     known_to: int = 0
     doubtful_ms: int = 0
-    unit_offset: int = -1
+    last: Unit | None = None
     note: str = ""
 
 
@@ -128,7 +128,7 @@ def _from_own(
     if is_unclean and not _mend(wheel, log, end, read, precision_ms):
         return None
     log.cut(end)
-    return TimerStart(read=read, queue_offset=checkpoint.queue_offset)
+    return TimerStart(read=read, queue_offset=checkpoint.queue_offset, last=last)
 
 
 def _from_foreign(
@@ -151,7 +151,7 @@ def _from_foreign(
     # Messages that were due when they were read have no unit: only an orderly end says that there were some behind the last.
     if last is not None:
         offset = 0 if is_unclean else checkpoint.queue_offset
-        return TimerStart(read=read, queue_offset=offset, unit_offset=last.offset)
+        return TimerStart(read=read, queue_offset=offset, last=last)
     if is_unclean and checkpoint.queue_offset > queue_span[0]:
         return None
     return TimerStart(read=read, queue_offset=checkpoint.queue_offset)

@@ -1,4 +1,4 @@
-"""A model of timer messages against a real store, with kills anywhere: what is due comes once, what was recalled never, nothing is lost.
+"""A model of timer messages against a real store, with kills anywhere: nothing is lost, early or late, or comes twice or recalled.
 
 Everything but sockets and time is the real thing. A kill leaves the files as the kernel has them and throws away what the loop
 had not run yet.
