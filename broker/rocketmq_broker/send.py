@@ -8,6 +8,7 @@ rewrites the message and comes back. The order of checks and their codes are Apa
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from functools import partial
 from random import randrange
 from typing import Final
@@ -456,7 +457,7 @@ def _queue_illegal(target: Target, queue_id: int, connection: Connection) -> Rem
     )
 
 
-def _message_ids(prefix: bytes, physical_offsets: list[int]) -> bytes:
+def _message_ids(prefix: bytes, physical_offsets: Sequence[int]) -> bytes:
     """Offset message ids of a batch, separated by commas: hexadecimal digits of all of them in one call."""
     digits = pack_rows("q", physical_offsets).hex(",", 8).upper()
     return prefix + digits.encode().replace(b",", b"," + prefix)

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from itertools import repeat
 
-from rocketmq_common.batches import BatchError
+from rocketmq_common.batches import BatchError, decode_batch
 from rocketmq_common.records import BLANK_SIZE
 from rocketmq_store.appending import PENDING_DISPATCH_COUNT_MAX, Appender, NewMessage
+from rocketmq_store.batch_arrays import ArrayBatch, encode_even
 from rocketmq_store.batch_encoding import EncodedBatch, PropertiesTooLong, encode_records
-from rocketmq_store.batch_entries import BatchColumns, split_batch
-from rocketmq_store.consume_queues import ConsumeQueue, encode_units
+from rocketmq_store.consume_queues import ConsumeQueue
 from rocketmq_store.statuses import AppendResult, BatchResult, PutStatus
 
 
@@ -43,17 +43,16 @@ class BatchAppender:
         positions = single.positions
         timestamp = max(single.now_ms(), positions.store_timestamp_ms)
         try:
-            columns = split_batch(message.body)
-            if not columns.bodies:
+            encoded = self._encode(message, queue, timestamp)
+            if encoded is None:
                 return _failed(single.illegal("batch without messages"))
-            encoded = encode_records(columns, message, queue, single, positions.written, timestamp)
             if len(encoded.data) > single.log.append_size_max:
                 return _failed(
                     single.illegal(
                         f"batch takes {len(encoded.data)} bytes, this store takes {single.log.append_size_max}"
                     )
                 )
-            return self._write(columns, message, queue, encoded, timestamp)
+            return self._write(message, queue, encoded, timestamp)
         except BatchError as error:
             return _failed(single.illegal(str(error)))
         except PropertiesTooLong as error:
@@ -61,8 +60,18 @@ class BatchAppender:
         except OSError as error:
             return _failed(single.no_room(error))
 
+    def _encode(self, message: NewMessage, queue: ConsumeQueue, timestamp: int) -> ArrayBatch | EncodedBatch | None:
+        """For the place where the log ends; ``None`` without messages. Raises BatchError, PropertiesTooLong."""
+        single = self._single
+        end = single.positions.written
+        even = encode_even(message.body, message, queue, single, end, timestamp)
+        if even is not None:
+            return even
+        entries = decode_batch(message.body)
+        return encode_records(entries, message, queue, single, end, timestamp) if entries else None
+
     def _write(
-        self, columns: BatchColumns, message: NewMessage, queue: ConsumeQueue, encoded: EncodedBatch, timestamp: int
+        self, message: NewMessage, queue: ConsumeQueue, encoded: ArrayBatch | EncodedBatch, timestamp: int
     ) -> BatchResult:
         single = self._single
         log, positions, dispatcher = single.log, single.positions, single.dispatcher
@@ -80,10 +89,11 @@ class BatchAppender:
             log.make_room(len(data))
             if positions.written != encoded.physical_offsets[0]:
                 # Records name their own place, so a batch that goes to the next segment is encoded for it.
-                encoded = encode_records(columns, message, queue, single, positions.written, timestamp)
-                data = encoded.data
+                again = self._encode(message, queue, timestamp)
+                assert again is not None
+                encoded, data = again, again.data
             position = positions.written - log.base
-        log.view[position : position + len(data)] = data
+        log.write(position, data)
         positions.store_timestamp_ms = timestamp
         positions.written += len(data)
         first_queue_offset = queue.next_offset
@@ -96,24 +106,20 @@ class BatchAppender:
             dispatcher.advance()
         if single.on_append is not None:
             single.on_append()
-        return BatchResult(
-            PutStatus.PUT_OK, list(encoded.physical_offsets), first_queue_offset, positions.written, timestamp
-        )
+        return BatchResult(PutStatus.PUT_OK, encoded.physical_offsets, first_queue_offset, positions.written, timestamp)
 
     def _make_visible(
-        self, queue: ConsumeQueue, first_queue_offset: int, encoded: EncodedBatch, timestamp: int
+        self, queue: ConsumeQueue, first_queue_offset: int, encoded: ArrayBatch | EncodedBatch, timestamp: int
     ) -> None:
         single = self._single
-        queue.put_range(first_queue_offset, encode_units(encoded.physical_offsets, encoded.sizes, encoded.codes))
+        queue.put_range(first_queue_offset, encoded.units())
         queue.end = queue.next_offset
         if not queue.is_dirty:
             single.queues.mark_dirty(queue)
         single.positions.dispatched = single.positions.written
         dispatcher = single.dispatcher
-        unique_keys = encoded.unique_keys
-        if unique_keys is None or not dispatcher.index_at_once(
-            unique_keys, queue.topic_hash, encoded.physical_offsets, timestamp
-        ):
+        hashes = encoded.key_hashes(queue.topic_hash)
+        if hashes is None or not dispatcher.index_at_once(hashes, encoded.physical_offsets, timestamp):
             index_pending = dispatcher.index.pending
             index_pending.extend(
                 zip(encoded.physical_offsets, repeat(timestamp), repeat(queue.topic_hash), encoded.properties)
@@ -128,7 +134,9 @@ class BatchAppender:
             ):
                 watcher(queue, queue_offset, code, timestamp, physical_offset)
 
-    def _leave_notes(self, queue: ConsumeQueue, first_queue_offset: int, encoded: EncodedBatch, timestamp: int) -> None:
+    def _leave_notes(
+        self, queue: ConsumeQueue, first_queue_offset: int, encoded: ArrayBatch | EncodedBatch, timestamp: int
+    ) -> None:
         self._single.dispatcher.pending.extend(
             zip(
                 repeat(queue),

@@ -119,6 +119,11 @@ class CommitLog:
         self.segments.append(following)
         self._activate(following)
 
+    def write(self, position: int, data: bytes | bytearray) -> None:
+        """Write many bytes into the active segment, which has room for them. Raises OSError."""
+        assert self._active is not None
+        self._active.mapping.write(position, data)
+
     def append_raw(self, data: memoryview) -> None:
         """Put records that another log made behind the last one; ``data`` must not go beyond the end of a segment.
 
@@ -141,7 +146,7 @@ class CommitLog:
                 self._compute_limit()
         if end > self.limit:
             self._preparer.wait_zeroed()
-        active.view[position:end] = data
+        active.mapping.write(position, data)
         self._positions.written = active.base + end
 
     def restart_at(self, offset: int) -> None:

@@ -10,10 +10,9 @@ from collections import deque
 from collections.abc import Callable, Sequence
 
 from rocketmq_store.consume_queues import ConsumeQueue, QueueTable
-from rocketmq_store.index import BUILD_BATCH_COUNT, PENDING_COUNT_MAX, Index
+from rocketmq_store.index import BUILD_BATCH_COUNT, PENDING_COUNT_MAX, Index, KeyHashes
 from rocketmq_store.positions import Positions
 from rocketmq_store.preparation import NO_ROOM_ERRNOS
-from rocketmq_store.property_columns import UniqueKeys
 
 # queue, queue offset (-1: not queued), physical offset, size, tags code, store timestamp ms, properties, transaction bits.
 PendingDispatch = tuple[ConsumeQueue, int, int, int, int, int, bytes, int]
@@ -94,20 +93,16 @@ class Dispatcher:
             self.pending.clear()
             self.pending.extend(kept)
 
-    def index_at_once(
-        self, unique_keys: UniqueKeys, topic_hash: int, physical_offsets: Sequence[int], timestamp_ms: int
-    ) -> bool:
-        """Index a batch as it is appended; ``False`` when it must be noted: other keys, older notes, a full disk."""
+    def index_at_once(self, hashes: KeyHashes, physical_offsets: Sequence[int], timestamp_ms: int) -> bool:
+        """Index a batch as it is appended; ``False`` when it must be noted: older notes, a full disk."""
         index = self.index
         if not self._index_enabled:
             return True
-        if unique_keys.has_keys:
-            return False
         # Entries are made in the order of the log. A few notes are worked off here, many by the index builder.
         if len(index.pending) > BUILD_BATCH_COUNT or (index.pending and self.build_index()):
             return False
         try:
-            index.put_unique_keys(unique_keys, topic_hash, physical_offsets, timestamp_ms)
+            index.put_hashes(hashes, physical_offsets, timestamp_ms)
         except OSError as error:
             if error.errno not in NO_ROOM_ERRNOS:
                 self._fatal(error)

@@ -48,7 +48,7 @@ class Flusher:
         fatal: Callable[[BaseException], None],
         capture: Callable[[], Capture | None],
         on_flushed: Callable[[], object],
-        on_checkpoint: Callable[[Capture], object],
+        on_checkpoint: Callable[[Capture], None],
         flush_interval_ms: int,
         checkpoint_interval_ms: int,
         timeout_ms: int,

@@ -1,9 +1,8 @@
 """The message index: finds messages by unique key and by the application's keys.
 
 Hashing a key costs as much as half an append, so the append only notes what must be indexed; `build_pending` does the work in
-batches behind it, and a query first finishes what is pending. A batch of messages costs less indexed at once than noted
-(`put_unique_keys`). Called by the dispatcher, the store's tick and queries, all on
-the writer thread.
+batches behind it, and a query first finishes what is pending. A batch of messages of one shape costs less indexed at once than
+noted (`put_hashes`). Called by the dispatcher, the store's tick and queries, all on the writer thread.
 """
 
 from __future__ import annotations
@@ -13,20 +12,31 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from itertools import islice, pairwise
 from pathlib import Path
+from typing import Protocol
 
 from rocketmq_common.clock import Clock
 from rocketmq_common.files import FileSystem
 from rocketmq_common.hashing import java_hash_from
 from rocketmq_store.checkpoint import IndexHint
 from rocketmq_store.index_files import IndexFile
-from rocketmq_store.index_keys import IndexNote, index_entries, key_hash, unique_key_hashes
-from rocketmq_store.property_columns import UniqueKeys
+from rocketmq_store.index_keys import IndexNote, index_entries, key_hash
 
 DIRECTORY = "index"
 NAME_DIGITS = 17
 # Messages noted but not indexed yet; the append that reaches this bound builds a part itself.
 PENDING_COUNT_MAX = 16_384
 BUILD_BATCH_COUNT = 128
+
+
+class KeyHashes(Protocol):
+    """Index hashes of consecutive messages, one each, that know how to enter themselves into a file with room for them."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, part: slice, /) -> KeyHashes: ...
+
+    def put(self, file: IndexFile, physical_offsets: Sequence[int], timestamp_ms: int) -> None:
+        """Add an entry for each."""
 
 
 class Index:
@@ -119,8 +129,9 @@ class Index:
             file.mark_end(checkpoint_ms)
 
     def paths_changed_since(self, file_name: int) -> list[Path]:
-        """The file that was last at an earlier `hint`, and those made after it."""
-        return [file.path for file in self.files if int(file.path.name) >= file_name]
+        """The file that was last at an earlier `hint`, and those made after it with the directory that names them."""
+        paths = [file.path for file in self.files if int(file.path.name) >= file_name]
+        return [self._directory, *paths] if paths and int(paths[-1].name) > file_name else paths
 
     def entry_total(self) -> int:
         """Entries in all files."""
@@ -139,15 +150,14 @@ class Index:
         self.indexed_count += count
         return len(pending)
 
-    def put_unique_keys(
-        self, unique_keys: UniqueKeys, topic_hash: int, physical_offsets: Sequence[int], timestamp_ms: int
-    ) -> None:
-        """Index messages of one topic and time that have no other keys, without notes; none may be pending.
-
-        Raises OSError when the disk is full.
-        """
-        count = len(physical_offsets)
-        self._put_all(unique_key_hashes(unique_keys, [topic_hash] * count), physical_offsets, [timestamp_ms] * count)
+    def put_hashes(self, hashes: KeyHashes, physical_offsets: Sequence[int], timestamp_ms: int) -> None:
+        """Index messages of one time without notes; none may be pending. Raises OSError when the disk is full."""
+        position, count = 0, len(hashes)
+        while position < count:
+            file = self._writable_file()
+            stop = position + file.reserve(count - position)
+            hashes[position:stop].put(file, physical_offsets[position:stop], timestamp_ms)
+            position = stop
         self.indexed_count += count
 
     def offsets(self, topic: str, key: str, begin_ms: int, end_ms: int) -> Iterator[int]:

@@ -38,8 +38,6 @@ class IndexFile:
         "_mapping",
         "_marked_end_ms",
         "_size",
-        "_slot_count",
-        "_slots",
         "_used_slots",
         "_view",
         "begin_offset",
@@ -47,21 +45,26 @@ class IndexFile:
         "end_ms",
         "end_offset",
         "path",
+        "slot_count",
+        "slots",
     )
 
     def __init__(self, files: FileSystem, path: Path, slot_count: int, entry_count_max: int, *, create: bool) -> None:
         """Map the file. Raises OSError: ENOSPC, or EINVAL when its size does not fit the configuration."""
         self.path = path
-        self._slot_count = slot_count
+        self.slot_count = slot_count
         self._entry_count_max = entry_count_max
         self._entries_start = HEADER.size + SLOT.size * slot_count
         self._size = self._entries_start + ENTRY_SIZE * entry_count_max
         self._allocated_size = self._entries_start
         # Slots are hit at random, so they get their blocks at once; entries as they come.
-        self._mapping = files.map_file(path, self._size, create=create, allocated=self._entries_start)
+        # A new file is synced by the next checkpoint that names it: a sync here would stop the writer.
+        self._mapping = files.map_file(
+            path, self._size, create=create, allocated=self._entries_start, durable=False
+        )
         self._view = self._mapping.buffer
-        # In the byte order of the machine: values are swapped many at a time.
-        self._slots = self._view[HEADER.size : self._entries_start].cast("I")
+        # Of the newest entry of each chain. In the byte order of the machine: values are swapped many at a time.
+        self.slots = self._view[HEADER.size : self._entries_start].cast("I")
         header: tuple[int, int, int, int, int, int] = HEADER.unpack_from(self._view, 0)
         self._begin_ms, self.end_ms, self.begin_offset, self.end_offset, self._used_slots, count = header
         # The end time that the header has. It follows the checkpoint (`mark_end`): after a kill Apache's broker removes every
@@ -119,46 +122,58 @@ class IndexFile:
         """Add entries, reserved before, and bring the header up to date; the columns have one item per entry."""
         if not hashes:
             return
-        if self.count <= 1:
-            self.begin_offset, self._begin_ms = physical_offsets[0], timestamps_ms[0]
+        self.begin_with(physical_offsets[0], timestamps_ms[0])
         number = self.count
-        slot_count = self._slot_count
+        slot_count = self.slot_count
         slots = [key_hash % slot_count for key_hash in hashes]
         previous = self._newest_of(slots)
         if len(set(slots)) == len(slots) and max(previous) < number:
-            self._used_slots += previous.count(0)
+            used_count = previous.count(0)
         else:
-            self._used_slots += _chain(slots, previous, number)
-        start = self._entries_start + number * ENTRY_SIZE
-        entries = pack_rows("iqii", hashes, physical_offsets, self._seconds(timestamps_ms), previous)
-        self._view[start : start + len(entries)] = entries
+            used_count = chain(slots, previous, number)
+        self.write_entries(pack_rows("iqii", hashes, physical_offsets, self._seconds(timestamps_ms), previous))
         numbers = array("I", range(number, number + len(slots)))
         if _IS_LITTLE:
             numbers.byteswap()
-        table = self._slots
+        table = self.slots
         # In order: of entries that share a slot, the youngest stays in it.
         for slot, newest in zip(slots, numbers, strict=True):
             table[slot] = newest
-        self.count = number + len(slots)
-        self.end_offset, self.end_ms = physical_offsets[-1], timestamps_ms[-1]
+        self.end_with(len(slots), used_count, physical_offsets[-1], timestamps_ms[-1])
+
+    def begin_with(self, physical_offset: int, timestamp_ms: int) -> None:
+        """An entry comes; the first of a file gives it its begin."""
+        if self.count <= 1:
+            self.begin_offset, self._begin_ms = physical_offset, timestamp_ms
+
+    def write_entries(self, entries: bytes) -> None:
+        """Write encoded entries behind those that count; before the slots that point to them."""
+        start = self._entries_start + self.count * ENTRY_SIZE
+        self._view[start : start + len(entries)] = entries
+
+    def end_with(self, count: int, used_slot_count: int, physical_offset: int, timestamp_ms: int) -> None:
+        """``count`` written entries count from now on; ``used_slot_count`` of their slots were empty."""
+        self.count += count
+        self._used_slots += used_slot_count
+        self.end_offset, self.end_ms = physical_offset, timestamp_ms
         self.write_header()
 
+    def seconds(self, timestamp_ms: int) -> int:
+        """Seconds since the begin of the file, as entries have them."""
+        return min(max((timestamp_ms - self._begin_ms) // 1000, 0), TIME_DIFF_MAX) if self._begin_ms > 0 else 0
+
     def _newest_of(self, slots: list[int]) -> list[int]:
-        table = self._slots
+        table = self.slots
         newest = array("I", [table[slot] for slot in slots])
         if _IS_LITTLE:
             newest.byteswap()
         return newest.tolist()
 
     def _seconds(self, timestamps_ms: Sequence[int]) -> list[int]:
-        """Seconds since the begin of the file, as entries have them."""
-        begin_ms, first_ms = self._begin_ms, timestamps_ms[0]
-        count = len(timestamps_ms)
-        if begin_ms <= 0:
-            return [0] * count
+        first_ms, count = timestamps_ms[0], len(timestamps_ms)
         if timestamps_ms.count(first_ms) == count:
-            return [min(max((first_ms - begin_ms) // 1000, 0), TIME_DIFF_MAX)] * count
-        return [min(max((ms - begin_ms) // 1000, 0), TIME_DIFF_MAX) for ms in timestamps_ms]
+            return [self.seconds(first_ms)] * count
+        return [self.seconds(timestamp_ms) for timestamp_ms in timestamps_ms]
 
     def write_header(self) -> None:
         """Put the header in agreement with the entries."""
@@ -187,7 +202,7 @@ class IndexFile:
 
     def offsets(self, key_hash: int, begin_ms: int, end_ms: int) -> Iterator[int]:
         """Commit log offsets with this hash stored between the times (to the second), newest first."""
-        number = SLOT.unpack_from(self._view, 40 + key_hash % self._slot_count * 4)[0]
+        number = SLOT.unpack_from(self._view, 40 + key_hash % self.slot_count * 4)[0]
         bound = self.count
         while 0 < number < bound:
             found_hash, physical_offset, seconds, previous = ENTRY.unpack_from(
@@ -219,10 +234,10 @@ class IndexFile:
                         break
                     slots[slot] = number
             if not is_traceable:
-                slots = array("i", bytes(4 * self._slot_count))
+                slots = array("i", bytes(4 * self.slot_count))
                 entries = self._view[self._entries_start + ENTRY_SIZE : self._entries_start + count * ENTRY_SIZE]
                 for number, entry in enumerate(ENTRY.iter_unpack(entries), 1):
-                    slots[entry[0] % self._slot_count] = number
+                    slots[entry[0] % self.slot_count] = number
             slots.byteswap()
             self._view[40:slots_end] = memoryview(slots).cast("B")
         self.count = count
@@ -242,7 +257,7 @@ class IndexFile:
             key_hash, physical_offset, _, previous = ENTRY.unpack_from(
                 self._view, self._entries_start + number * ENTRY_SIZE
             )
-            if key_hash < 0 or key_hash % self._slot_count != slot or not 0 <= previous < number:
+            if key_hash < 0 or key_hash % self.slot_count != slot or not 0 <= previous < number:
                 return -1
             if physical_offset < end_offset or (key_hash == 0 and physical_offset == 0):
                 return -1
@@ -251,12 +266,12 @@ class IndexFile:
 
     def close(self) -> None:
         """Unmap."""
-        self._slots.release()
+        self.slots.release()
         self._view = memoryview(b"")
         self._mapping.close()
 
 
-def _chain(slots: list[int], newest: list[int], number: int) -> int:
+def chain(slots: list[int], newest: list[int], number: int) -> int:
     """Make ``newest`` what each new entry, numbered from ``number`` on, points to; return how many slots were empty.
 
     ``newest`` holds what the slots name; what is not below ``number`` (left there by a crash) counts as empty. Entries of one

@@ -15,10 +15,10 @@ IndexNote = tuple[int, int, int, bytes]
 EntryColumns = tuple[Sequence[int], Sequence[int], Sequence[int]]
 
 _PREFIX_CACHE_SIZE_MAX = 8192
-_SUFFIX_SIZE = 4
+UNIQUE_KEY_TAIL_SIZE = 4
 _NAME_SIZE = len(b"UNIQ_KEY\x01")
-_UNIQUE_KEY_SIZE = FIRST_SIZE - _NAME_SIZE
-_PREFIX_SIZE = _UNIQUE_KEY_SIZE - _SUFFIX_SIZE
+UNIQUE_KEY_SIZE = FIRST_SIZE - _NAME_SIZE
+_PREFIX_SIZE = UNIQUE_KEY_SIZE - UNIQUE_KEY_TAIL_SIZE
 _PREFIX_END = _NAME_SIZE + _PREFIX_SIZE
 # Four ASCII characters add at most this.
 _TAIL_MAX = 127 * (29791 + 961 + 31 + 1)
@@ -40,8 +40,8 @@ def key_hash(topic_hash: int, key: bytes) -> int:
     size = len(key)
     if size > 127 or not key.isascii():
         value = java_hash_from(topic_hash, key.decode("utf-8", "replace"))
-    elif size > _SUFFIX_SIZE:
-        prefix = key[:-_SUFFIX_SIZE]
+    elif size > UNIQUE_KEY_TAIL_SIZE:
+        prefix = key[:-UNIQUE_KEY_TAIL_SIZE]
         value = (
             topic_hash * _POWERS_BY_SIZE[size]
             + _prefix_hash(prefix) * 923521
@@ -84,7 +84,7 @@ def unique_key_hashes(unique_keys: UniqueKeys, topic_hashes: Sequence[int]) -> l
     topic_hash = topic_hashes[0]
     tails = [firsts[column::FIRST_SIZE] for column in range(_PREFIX_END, FIRST_SIZE)]
     if firsts.count(firsts[:_PREFIX_END]) == count and topic_hashes.count(topic_hash) == count:
-        base = _base(topic_hash, firsts[_NAME_SIZE:_PREFIX_END])
+        base = unique_key_base(topic_hash, firsts[_NAME_SIZE:_PREFIX_END])
         if base + _TAIL_MAX < _SIGN:
             return [base + a * 29791 + b * 961 + c * 31 + d for a, b, c, d in zip(*tails, strict=True)]
         if base >= _SIGN + 1 and base + _TAIL_MAX < 1 << 32:
@@ -92,7 +92,7 @@ def unique_key_hashes(unique_keys: UniqueKeys, topic_hashes: Sequence[int]) -> l
             return [base - a * 29791 - b * 961 - c * 31 - d for a, b, c, d in zip(*tails, strict=True)]
     prefixes = [firsts[start : start + _PREFIX_SIZE] for start in range(_NAME_SIZE, len(firsts), FIRST_SIZE)]
     begins = list(zip(topic_hashes, prefixes, strict=True))
-    base_of = {begin: _base(*begin) for begin in set(begins)}
+    base_of = {begin: unique_key_base(*begin) for begin in set(begins)}
     values = [
         (base_of[begin] + a * 29791 + b * 961 + c * 31 + d) & _MASK
         for begin, a, b, c, d in zip(begins, *tails, strict=True)
@@ -100,9 +100,9 @@ def unique_key_hashes(unique_keys: UniqueKeys, topic_hashes: Sequence[int]) -> l
     return [value if value < _SIGN else (0x100000000 - value) % _SIGN for value in values]
 
 
-def _base(topic_hash: int, prefix: bytes) -> int:
+def unique_key_base(topic_hash: int, prefix: bytes) -> int:
     """What all but the last four characters of a unique key add to its hash, below 2^32."""
-    return (topic_hash * _POWERS_BY_SIZE[_UNIQUE_KEY_SIZE] + _prefix_hash(prefix) * 923521) & _MASK
+    return (topic_hash * _POWERS_BY_SIZE[UNIQUE_KEY_SIZE] + _prefix_hash(prefix) * 923521) & _MASK
 
 
 def _prefix_hash(prefix: bytes) -> int:

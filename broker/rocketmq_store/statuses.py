@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from enum import Enum, auto
 
 import msgspec
@@ -72,7 +73,7 @@ class BatchResult(msgspec.Struct, gc=False):
     """Outcome of a batch append: as `AppendResult`, with the physical offset of each message in order."""
 
     status: PutStatus
-    physical_offsets: list[int] = []
+    physical_offsets: Sequence[int] = ()
     queue_offset: int = -1
     end_offset: int = -1
     store_timestamp_ms: int = 0

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from rocketmq_common.hashing import java_hash
-from rocketmq_store.property_columns import UniqueKeys
 
 _CACHE_SIZE_MAX = 4096
 _codes: dict[bytes, int] = {}
@@ -60,15 +59,3 @@ def deliver_time_code(properties: bytes, store_timestamp_ms: int, levels_ms: lis
         return entry_code(properties)
     level = min(int(level_text), len(levels_ms))
     return store_timestamp_ms + (levels_ms[level - 1] if level else 1000)
-
-
-def entry_codes(properties: list[bytes], unique_keys: UniqueKeys | None) -> list[int]:
-    """`entry_code` of each; ``unique_keys`` is what `cut_unique_keys` made of them."""
-    if unique_keys is None:
-        return [entry_code(one) for one in properties]
-    # The cut is at a separator, and there are no tags before it.
-    rests = unique_keys.rests
-    code_of = {rest: entry_code(rest) for rest in set(rests)}
-    if len(code_of) == 1:
-        return list(code_of.values()) * len(rests)
-    return [code_of[rest] for rest in rests]

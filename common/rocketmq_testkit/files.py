@@ -25,6 +25,10 @@ class FaultyMapping:
         self._inner = inner
         self.buffer = inner.buffer
 
+    def write(self, start: int, data: bytes | bytearray | memoryview) -> None:
+        """See `Mapping.write`."""
+        self._inner.write(start, data)
+
     def sync(self) -> None:
         """See `Mapping.sync`."""
         self._owner.check("sync", self._path)

@@ -122,6 +122,9 @@ class _MemoryMapping:
         self._path = path
         self.buffer = memoryview(file.content)
 
+    def write(self, start: int, data: bytes | bytearray | memoryview) -> None:
+        self.buffer[start : start + len(data)] = data
+
     def sync(self) -> None:
         self._owner.sync_content(self._file, "sync", self._path)
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from rocketmq_common.batches import BatchEntry, encode_batch
 from rocketmq_common.message_ids import pack_host
 from rocketmq_store.appending import NewMessage, join_properties
-from rocketmq_store.batch_entries import split_batch
+from rocketmq_store.batch_arrays import encode_even
 from rocketmq_store.property_columns import FIRST_SIZE, cut_unique_keys
 from rocketmq_store.rows import ROWS_MAX, pack_rows
 from rocketmq_store.statuses import PutStatus
@@ -22,6 +22,7 @@ from rocketmq_store.tests.harness import Harness
 PEER = pack_host("10.0.0.7", 40000)
 PEER_V6 = pack_host("::1", 40000)
 STORE_V6 = pack_host("fe80::1", 10911)
+
 
 unique_names = st.one_of(
     st.integers(0, 9).map(lambda number: b"7F0000010001000000000000%08X" % number),
@@ -119,7 +120,10 @@ HEADER = {"topic": "T", "queue_id": 0, "properties": b"CLUSTER\x01c\x02", "born_
 @example(history=[(EVEN, HEADER)] * 3, with_crc=False, is_v6=False, index_slot_count=97)
 @example(history=[(EVEN, HEADER)] * 3, with_crc=True, is_v6=True, index_slot_count=2)
 def test_a_batch_writes_what_single_appends_of_its_messages_write(
-    history: list[tuple[list[BatchEntry], dict[str, Any]]], with_crc: bool, is_v6: bool, index_slot_count: int
+    history: list[tuple[list[BatchEntry], dict[str, Any]]],
+    with_crc: bool,
+    is_v6: bool,
+    index_slot_count: int,
 ) -> None:
     with TemporaryDirectory() as directory:
         both = [
@@ -172,13 +176,28 @@ def test_a_rest_that_ends_one_message_elsewhere_does_not_shift_the_cut() -> None
     assert cut_unique_keys(properties) is None
 
 
-@settings(max_examples=200)
-@given(batches())
-def test_entries_of_one_shape_are_split_as_any_other(batch: list[BatchEntry]) -> None:
-    flags, bodies, properties, is_even = split_batch(encode_batch(batch))
-    assert [BatchEntry(*entry) for entry in zip(flags, bodies, properties, strict=True)] == batch
-    shapes = {(entry.flag, len(entry.body), len(entry.properties)) for entry in batch}
-    assert is_even == (len(shapes) == 1)
+def test_batches_of_one_shape_are_encoded_as_arrays_and_others_are_not(tmp_path: Path) -> None:
+    harness = Harness(tmp_path)
+    harness.open()
+    store = harness.store
+    queue = store._queues.create("T", 0)
+
+    def is_array(entries: list[BatchEntry], **fields: Any) -> bool:
+        message = NewMessage(body=b"", **{**HEADER, **fields})
+        return encode_even(encode_batch(entries), message, queue, store._appender, 0, 1) is not None
+
+    assert is_array(EVEN)
+    assert is_array(EVEN, properties=b"")
+    assert not is_array(EVEN, properties=b"TAGS\x01t\x02")
+    for entry in (
+        BatchEntry(1, *EVEN[0][1:]),
+        BatchEntry(0, b"longer", EVEN[0].properties),
+        BatchEntry(0, b"", EVEN[0].properties),
+        BatchEntry(0, b"body", EVEN[0].properties + b"a\x01b\x02"),
+        BatchEntry(0, b"body", EVEN[0].properties[:-1] + b"u"),
+    ):
+        assert not is_array([*EVEN, entry])
+    harness.close()
 
 
 @pytest.mark.parametrize("byte", [3, 19, 20 + len(b"body") + 1])
