@@ -19,10 +19,13 @@ from rocketmq_store.store import MessageStore
 logger = logging.getLogger(__name__)
 
 EXPIRY_SCAN_MS: Final = 10_000
-# Index notes are worked off in slices about as long as the work of one read (0.3 ms), so that no send notices.
+# Index notes are worked off in slices, so that no send notices: small ones (50 µs) while few are there, because then each send is
+# waited for; about as long as the work of one read (0.3 ms) when many come.
 INDEX_IDLE_TICK_S: Final = 0.1
 INDEX_BUSY_TICK_S: Final = 0.005
 INDEX_SLICE: Final = 96
+INDEX_SMALL_SLICE: Final = 24
+INDEX_FEW: Final = 128
 
 
 def forgiving(action: Callable[[], Awaitable[None]], what: str) -> Callable[[], Awaitable[None]]:
@@ -76,7 +79,7 @@ class IndexBuilder:
             due = monotonic() + tick_s
             await asyncio.sleep(tick_s)
             self._on_lag((monotonic() - due) * 1000)
-            left = store.build_index(INDEX_SLICE)
+            left = store.build_index(INDEX_SMALL_SLICE)
             # While messages come, little and often: a heap of notes would be worked off in one go, and sends would wait.
             tick_s = INDEX_BUSY_TICK_S if left else INDEX_IDLE_TICK_S
             state = (0, 0)
@@ -84,7 +87,7 @@ class IndexBuilder:
                 # Sockets and timers get their turn between two slices. A full disk leaves notes and log where they are.
                 state = (left, store.positions.written)
                 await asyncio.sleep(0)
-                left = store.build_index(INDEX_SLICE)
+                left = store.build_index(INDEX_SLICE if left > INDEX_FEW else INDEX_SMALL_SLICE)
 
 
 class Retention:

@@ -27,7 +27,7 @@ class Mapping(Protocol):
         ...
 
     def write(self, start: int, data: bytes | bytearray | memoryview) -> None:
-        """Write many bytes, seen in `buffer` at once. Half the cost of a store into pages that were never touched. Raises OSError."""
+        """Write many bytes, seen in `buffer` at once; into pages never touched at half the cost of a store. Raises OSError."""
         ...
 
     def sync(self) -> None:
