@@ -301,6 +301,10 @@ class Broker:
         """This replica was elected, or its epoch was renewed: be master, and tell the name servers."""
         settings, failover, succession = self.settings, self.loaded.failover, self.succession
         assert succession is not None
+        unknown = self.store.topics() - self.topics.configs.keys()
+        stored = {topic: max(self.store.queue_ids(topic), default=0) + 1 for topic in unknown}
+        if restored := self.topics.restore(stored):
+            logger.warning("topics that the old master did not pass on any more: %s", ", ".join(restored))
         self.topics.begin_epoch(epoch)
         if settings.broker_role is BrokerRole.SLAVE:
             settings.broker_role = BrokerRole.SYNC_MASTER if failover.is_sync else BrokerRole.ASYNC_MASTER

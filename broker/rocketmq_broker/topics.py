@@ -7,7 +7,7 @@ the name servers were told: producers look the route up right after, and would o
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from concurrent.futures import Executor
 from pathlib import Path
 from typing import Any
@@ -179,6 +179,22 @@ class TopicTable:
         """This broker is master of a new epoch: name servers and slaves take its table over any of an older one."""
         self.data_version = self.data_version.next(self._clock.now_ms(), state_version=epoch)
         self._table.touch()
+
+    def restore(self, stored: Mapping[str, int]) -> list[str]:
+        """Make topics that the log holds messages of but this table does not know: their creation died with the old master.
+
+        ``stored`` maps topics to their number of queues. Attributes that were set with them are lost.
+        """
+        missing = [topic for topic in stored if topic not in self.configs and names.topic_name_problem(topic) is None]
+        for topic in missing:
+            queue_nums = min(max(stored[topic], 1), QUEUE_COUNT_MAX)
+            self.configs[topic] = TopicConfig(
+                topic_name=topic, read_queue_nums=queue_nums, write_queue_nums=queue_nums, perm=permissions.READ_WRITE
+            )
+        if missing:
+            self._changed(missing)
+            self._table.touch()
+        return missing
 
     def apply_order_topics(self, order_topics: Iterable[str]) -> None:
         """Mark exactly these topics as ordered, as the name server's answer to a registration says."""

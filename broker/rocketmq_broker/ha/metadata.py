@@ -63,10 +63,12 @@ class MetadataSync:
         # Wall clock ms of the last round in which everything was copied; 0 before the first.
         self.synced_ms = 0
 
-    async def round(self, address: str) -> None:
-        """Copy from the master at ``address`` whatever is due. Never raises for a master that cannot be asked."""
+    async def round(self, address: str, *, is_urgent: bool = False) -> None:
+        """Copy from the master at ``address`` whatever is due, with ``is_urgent`` everything. Never raises for a master that
+        cannot be asked.
+        """
         now = self._clock.monotonic()
-        is_due = now - self._tables_at >= TABLES_INTERVAL_S or address != self._address
+        is_due = is_urgent or now - self._tables_at >= TABLES_INTERVAL_S or address != self._address
         parts: list[tuple[int, Callable[[dict[str, Any]], None]]] = [
             (RequestCode.GET_ALL_CONSUMER_OFFSET, self._offsets.merge),
             (RequestCode.GET_ALL_DELAY_OFFSET, self._delay.adopt),
@@ -95,7 +97,10 @@ class MetadataSync:
         """Ask for one part and take it; what went wrong, in words, else nothing."""
         try:
             answer = await self._client.invoke(address, code, timeout_ms=TIMEOUT_MS)
-            if answer.code == ResponseCode.REQUEST_CODE_NOT_SUPPORTED and code == RequestCode.GET_ALL_MESSAGE_REQUEST_MODE:
+            if (
+                answer.code == ResponseCode.REQUEST_CODE_NOT_SUPPORTED
+                and code == RequestCode.GET_ALL_MESSAGE_REQUEST_MODE
+            ):
                 # Masters before 5.0 have no modes.
                 return ""
             if answer.code != ResponseCode.SUCCESS:

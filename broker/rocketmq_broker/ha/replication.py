@@ -34,6 +34,9 @@ from rocketmq_store.store import MessageStore
 
 logger = logging.getLogger(__name__)
 
+# A topic that was just made must be known here before its master can be lost.
+NEW_QUEUES_INTERVAL_MS = 500
+
 
 class Replication:
     """See the module. ``promise`` is there from the beginning; everything else from `start` to `stop`.
@@ -66,6 +69,7 @@ class Replication:
         self._master: ReplicationMaster | None = None
         self._slave: ReplicationSlave | None = None
         self._ha_port = 0
+        self._queue_count = 0
         # Set where elections decide on the role: what the link to a master tells.
         self.following: Following | None = None
         self.promise = SendPromise(store)
@@ -98,6 +102,7 @@ class Replication:
             self._slave = slave
             slave.start()
             self._tasks.every(self._settings.slave_sync_interval, self._copy_metadata, "metadata from the master")
+            self._tasks.every(NEW_QUEUES_INTERVAL_MS, self._note_new_queues, "metadata of new queues")
             return ha_port
         return await self._start_master(None, None)
 
@@ -218,9 +223,15 @@ class Replication:
 
     # Inside.
 
-    async def _copy_metadata(self) -> None:
+    async def _note_new_queues(self) -> None:
+        count = self._store.queue_count
+        if count != self._queue_count:
+            await self._copy_metadata(is_urgent=True)
+            self._queue_count = count
+
+    async def _copy_metadata(self, *, is_urgent: bool = False) -> None:
         slave = self._slave
         if slave is None or not slave.master_address or slave.master_address == self._identity.address:
             return
-        await self._metadata.round(slave.master_address)
+        await self._metadata.round(slave.master_address, is_urgent=is_urgent)
         slave.last_metadata_sync_ms = self._metadata.synced_ms
