@@ -294,6 +294,11 @@ class MessageStore:
         """Queues of a topic that the store knows, ascending."""
         return sorted(queue_id for name, queue_id in self._queues.by_key if name == topic)
 
+    @property
+    def queue_count(self) -> int:
+        """Queues that the store knows."""
+        return len(self._queues.by_key)
+
     def topics(self) -> set[str]:
         """Topics that have queues."""
         return {topic for topic, _ in self._queues.by_key}
