@@ -5,12 +5,16 @@ from __future__ import annotations
 import ipaddress
 import logging
 import socket
+import time
 
 from rocketmq_common.message_ids import pack_host
 from rocketmq_common.settings import SettingsError
 
 logger = logging.getLogger(__name__)
 
+# In Kubernetes a Pod may start before the DNS server has heard of its name; ending then would cost a restart with back-off.
+RESOLVE_PATIENCE_SECONDS = 20.0
+RESOLVE_INTERVAL_SECONDS = 0.25
 # Connecting a datagram socket sends nothing and reveals the outgoing address (192.0.2.0/24 is never routed).
 _PROBE_ADDRESS = ("192.0.2.1", 9)
 
@@ -52,25 +56,34 @@ class Identity:
 def resolve_identity(broker_ip1: str, broker_ip2: str) -> Identity:
     """Make an identity of the two configured addresses; blocking (DNS).
 
-    Raises SettingsError when a name cannot be resolved.
+    Raises SettingsError when a name cannot be resolved within `RESOLVE_PATIENCE_SECONDS`.
     """
-    host = literal_address("brokerIP1", broker_ip1) if broker_ip1 else own_address()
-    return Identity(host, literal_address("brokerIP2", broker_ip2) if broker_ip2 else host)
+    patience = RESOLVE_PATIENCE_SECONDS
+    host = literal_address("brokerIP1", broker_ip1, patience) if broker_ip1 else own_address()
+    return Identity(host, literal_address("brokerIP2", broker_ip2, patience) if broker_ip2 else host)
 
 
-def literal_address(key: str, value: str) -> str:
-    """``value`` if it is an IP address, else what its name resolves to now: records cannot hold names."""
+def literal_address(key: str, value: str, patience_seconds: float = 0.0) -> str:
+    """``value`` if it is an IP address, else what its name resolves to now: records cannot hold names.
+
+    Blocks for at most ``patience_seconds`` more while the name is unknown; raises SettingsError then.
+    """
     text = value.strip().strip("[]")
     try:
         return str(ipaddress.ip_address(text))
     except ValueError:
         pass
-    try:
-        found = socket.getaddrinfo(text, None, type=socket.SOCK_STREAM)
-    except (OSError, UnicodeError) as error:
-        raise SettingsError(
-            f"{key}={value}: cannot be resolved ({error}): write the IP address that clients reach"
-        ) from error
+    deadline = time.monotonic() + patience_seconds
+    while True:
+        try:
+            found = socket.getaddrinfo(text, None, type=socket.SOCK_STREAM)
+            break
+        except (OSError, UnicodeError) as error:
+            if time.monotonic() >= deadline:
+                raise SettingsError(
+                    f"{key}={value}: cannot be resolved ({error}): write the IP address that clients reach"
+                ) from error
+            time.sleep(RESOLVE_INTERVAL_SECONDS)
     address = str(found[0][4][0])
     logger.info("%s=%s resolved to %s, which is kept until restart", key, value, address)
     return address

@@ -5,18 +5,19 @@ from __future__ import annotations
 import socket
 import threading
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
 import yaml
 
 from e2e import toolchain
-from e2e.drivers import JAVA_CLIENT_OPTIONS, Driver, PeerError, java_driver
+from e2e.drivers import JAVA_CLIENT_OPTIONS, Driver, PeerError
 from e2e.kind.cluster import KindCluster
+from e2e.kind.engine import run
 from e2e.kind.images import JAVA_CLIENT
 from e2e.kubernetes.binaries import program
 from e2e.processes import wait_until
@@ -58,55 +59,44 @@ def inside(cluster: KindCluster, namespace: str, directory: Path) -> Driver:
     return Driver("java-inside", command, directory)
 
 
-@dataclass(frozen=True, slots=True)
-class Exposure:
-    """How a cluster is reached from this machine: ``namesrv`` by a node's port, ``hosts`` for the names that brokers give."""
+@contextmanager
+def exposed(cluster: KindCluster, namespace: str, name: str) -> Iterator[str]:
+    """The address of the name servers for clients on this machine: a port of the control plane's node.
 
-    namesrv: str
-    hosts: Mapping[str, str]
-
-
-def expose(cluster: KindCluster, namespace: str, name: str, brokers: Mapping[str, str]) -> Exposure:
-    """Lead clients outside to the name servers by a node port, and to each broker of ``brokers`` by the node named with it.
-
-    Brokers advertise the name of their Service and the port that they listen on, so a client outside must find both somewhere:
-    an external address for the port, a hosts file for the name.
+    Brokers advertise the service address of each of their Pods, so this machine sends what is for those through the same node.
     """
-    addresses = {
-        node["metadata"]["name"]: next(a["address"] for a in node["status"]["addresses"] if a["type"] == "InternalIP")
-        for node in cluster.objects("nodes")
-    }
-    services = [
-        _service(
-            namespace, f"{name}-namesrv-outside", NAMESRV_REMOTING, type="NodePort",
-            selector={"rocketmqkube.dev/cluster": name, "rocketmqkube.dev/component": "namesrv"},
-        )
-    ]  # fmt: skip
-    for pod, node in brokers.items():
-        selector = {"statefulset.kubernetes.io/pod-name": pod}
-        services.append(
-            _service(namespace, f"{pod}-outside", REMOTING, externalIPs=[addresses[node]], selector=selector)
-        )
-    cluster.kubectl("apply", "-f", "-", data=yaml.safe_dump_all(services))
-    (service,) = cluster.objects("service", f"{name}-namesrv-outside", "-n", namespace)
-    entry = next(address for node, address in sorted(addresses.items()) if node.endswith("-control-plane"))
-    hosts = {f"{pod}.{namespace}.svc": addresses[node] for pod, node in brokers.items()}
-    return Exposure(f"{entry}:{service['spec']['ports'][0]['nodePort']}", hosts)
+    node = _node_address(cluster)
+    ports = [{"name": "remoting", "port": NAMESRV_REMOTING, "targetPort": "remoting", "protocol": "TCP"}]
+    selector = {"rocketmqkube.dev/cluster": name, "rocketmqkube.dev/component": "namesrv"}
+    metadata = {"name": f"{name}-namesrv-outside", "namespace": namespace}
+    spec = {"type": "NodePort", "selector": selector, "ports": ports}
+    service = {"apiVersion": "v1", "kind": "Service", "metadata": metadata, "spec": spec}
+    cluster.kubectl("apply", "-f", "-", data=yaml.safe_dump(service))
+    (made,) = cluster.objects("service", metadata["name"], "-n", namespace)
+    of_brokers = "rocketmqkube.dev/component=broker,rocketmqkube.dev/cluster=" + name
+    addresses = [s["spec"]["clusterIP"] for s in cluster.objects("services", "-n", namespace, "-l", of_brokers)]
+    routes = [f"{address}/32" for address in addresses if address != "None"]
+    with ExitStack() as stack:
+        for route in routes:
+            run(["ip", "route", "add", route, "via", node])
+            stack.callback(run, ["ip", "route", "delete", route, "via", node])
+        port = made["spec"]["ports"][0]["nodePort"]
+        for at in ((node, port), *((route.removesuffix("/32"), REMOTING) for route in routes)):
+            wait_until(lambda at=at: _connects(*at), f"{at[0]}:{at[1]} is served", 60, poll_seconds=0.2)  # type: ignore[misc]
+        yield f"{node}:{port}"
 
 
-def _service(namespace: str, name: str, port: int, **spec: Any) -> dict[str, Any]:
-    ports = [{"name": "remoting", "port": port, "targetPort": "remoting", "protocol": "TCP"}]
-    metadata = {"name": name, "namespace": namespace}
-    # Like the operator's Services: a broker that is not ready for new clients still serves those it has.
-    return {"apiVersion": "v1", "kind": "Service", "metadata": metadata, "spec": {**spec, "ports": ports}}
+def _node_address(cluster: KindCluster) -> str:
+    (node,) = cluster.objects("node", f"{cluster.name}-control-plane")
+    return next(a["address"] for a in node["status"]["addresses"] if a["type"] == "InternalIP")
 
 
-def outside(exposure: Exposure, directory: Path) -> Driver:
-    """The client on this machine."""
-    names = {**exposure.hosts, socket.gethostname(): "127.0.0.1", "localhost": "127.0.0.1"}
-    hosts = directory / "hosts"
-    hosts.write_text("".join(f"{address} {name}\n" for name, address in names.items()), encoding="ascii")
-    return java_driver(toolchain.apache(), directory, (f"-Djdk.net.hosts.file={hosts}",))
+def _connects(address: str, port: int) -> bool:
+    try:
+        with socket.create_connection((address, port), timeout=2):
+            return True
+    except OSError:
+        return False
 
 
 @contextmanager

@@ -90,7 +90,7 @@ class Kubernetes:
             namespace, _, name = pod.partition("/")
             for suffix, options in {"": (), ".previous": ("--previous",)}.items():
                 text = self._said("logs", "-n", namespace, name, "--all-containers", "--prefix", *options)
-                if suffix == "" or "previous terminated container" not in text:
+                if suffix == "" or " not found" not in text:
                     (directory / f"{namespace}.{name}{suffix}.log").write_text(text, encoding="utf-8")
 
     def _said(self, *arguments: str) -> str:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from e2e.drivers import Driver
 from e2e.kind import clients, images
 from e2e.kind.cluster import KindCluster, Kubernetes, evidence_directory, provider
 from e2e.kind.objects import make_namespace
@@ -49,7 +50,9 @@ def kind(kubernetes: Kubernetes) -> KindCluster:
 def operator(kubernetes: Kubernetes) -> str:
     """The name of the Helm release of the operator, in OPERATOR_NAMESPACE."""
     make_namespace(kubernetes, OPERATOR_NAMESPACE)
-    kubernetes.helm("install", "rocketmq", str(CHART), "-n", OPERATOR_NAMESPACE, "--wait", "--timeout", "180s")
+    kubernetes.helm(
+        "upgrade", "--install", "rocketmq", str(CHART), "-n", OPERATOR_NAMESPACE, "--wait", "--timeout", "180s"
+    )
     return "rocketmq"
 
 
@@ -72,7 +75,7 @@ def namespace(kubernetes: Kubernetes) -> Iterator[str]:
 @pytest.fixture(scope="module")
 def inside(
     kind: KindCluster, namespace: str, java_image: str, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[clients.Driver]:
+) -> Iterator[Driver]:
     """Apache's Java client in a Pod."""
     clients.start_pod(kind, namespace)
     with clients.inside(kind, namespace, tmp_path_factory.mktemp("inside")) as driver:

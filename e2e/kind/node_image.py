@@ -92,7 +92,7 @@ def _build_node(engine: Engine, name: str, *, sandbox: str) -> None:
     dockerfile = f"""FROM {base}
 RUN {images.APT_INSTALL} {PACKAGES} && {images.CLEAN}
 RUN cd /etc/systemd/system && for unit in {UNWANTED}; do rm -f *.wants/$unit /lib/systemd/system/*.wants/$unit; done
-COPY entrypoint api-host kubelet-cgroups bin/ /usr/local/bin/
+COPY entrypoint api-host kubelet-cgroups crictl bin/ /usr/local/bin/
 COPY kubelet.service /etc/systemd/system/kubelet.service
 COPY containerd.toml /etc/containerd/config.toml
 COPY version /kind/version

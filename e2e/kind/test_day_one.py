@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 import yaml
 
+from e2e import toolchain
 from e2e.conftest import tools
+from e2e.drivers import Driver, java_driver
 from e2e.kind import clients, images
-from e2e.kind.clients import Driver
 from e2e.kind.cluster import KindCluster, Kubernetes
 from e2e.kind.conftest import CHART, OPERATOR_NAMESPACE
 from e2e.kind.objects import (
@@ -68,12 +69,15 @@ def test_a_java_client_outside_the_cluster_produces_and_consumes(
     cluster: Kubernetes, kind: KindCluster, namespace: str, tmp_path: Path
 ) -> None:
     make_topic(cluster, namespace, "outside", NAME)
-    exposure = clients.expose(kind, namespace, NAME, {f"{NAME}-b0-0": kind.workers[0]})
     bodies = [f"outside-{number}" for number in range(50)]
-    with tools(), clients.outside(exposure, tmp_path) as driver:
-        with clients.producing(driver, exposure.namesrv, "outside"):
+    with (
+        tools(),
+        clients.exposed(kind, namespace, NAME) as address,
+        java_driver(toolchain.apache(), tmp_path) as driver,
+    ):
+        with clients.producing(driver, address, "outside"):
             clients.send(driver, "outside", "outside", *bodies)
-        got = clients.consume(driver, exposure.namesrv, "outside-readers", "outside", set(bodies))
+        got = clients.consume(driver, address, "outside-readers", "outside", set(bodies))
     assert sorted(got) == sorted(bodies)
 
 

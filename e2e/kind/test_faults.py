@@ -6,9 +6,11 @@ from collections.abc import Iterator
 
 import pytest
 
+from e2e import toolchain
 from e2e.conftest import tools
+from e2e.drivers import Driver, java_driver
 from e2e.kind import clients
-from e2e.kind.clients import Driver, Exposure, Load
+from e2e.kind.clients import Load
 from e2e.kind.cluster import SHARED, KindCluster
 from e2e.kind.objects import apply_cluster, condition, lives, make_topic, pods, wait_ready
 from e2e.processes import wait_until
@@ -33,28 +35,25 @@ def cluster(kind: KindCluster, operator: str, namespace: str) -> KindCluster:
 
 
 @pytest.fixture(scope="module")
-def exposure(cluster: KindCluster, namespace: str) -> Exposure:
-    """By the control plane's address: it is the one node that no test takes away."""
-    return clients.expose(
-        cluster, namespace, NAME, {MASTER: f"{cluster.name}-control-plane", SLAVE: cluster.workers[0]}
-    )
+def address(cluster: KindCluster, namespace: str) -> Iterator[str]:
+    """By the control plane's node: it is the one that no test takes away."""
+    with clients.exposed(cluster, namespace, NAME) as given:
+        yield given
 
 
 @pytest.fixture(scope="module")
-def outside(exposure: Exposure, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Driver]:
+def outside(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Driver]:
     """The client on this machine: it needs neither a node nor the API server."""
-    with tools(), clients.outside(exposure, tmp_path_factory.mktemp("outside")) as driver:
+    with tools(), java_driver(toolchain.apache(), tmp_path_factory.mktemp("outside")) as driver:
         yield driver
 
 
 @pytest.fixture
-def load(
-    cluster: KindCluster, namespace: str, exposure: Exposure, outside: Driver, request: pytest.FixtureRequest
-) -> Load:
+def load(cluster: KindCluster, namespace: str, address: str, outside: Driver, request: pytest.FixtureRequest) -> Load:
     """On a topic of the test's own."""
     topic = request.node.name.removeprefix("test_").replace("_", "-")[:40].strip("-")
     make_topic(cluster, namespace, topic, NAME)
-    return Load(outside, exposure.namesrv, topic)
+    return Load(outside, address, topic)
 
 
 def nothing_is_lost(load: Load) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from rocketmq_broker import identity as identity_module
 from rocketmq_broker.identity import literal_address, resolve_identity
 from rocketmq_broker.settings import BrokerRole, BrokerSettings, load_settings
 from rocketmq_common.settings import SettingsError, wire_names
@@ -119,6 +120,21 @@ def test_an_advertised_name_is_resolved_once_because_records_hold_addresses() ->
     assert literal_address("brokerIP1", "localhost") in ("127.0.0.1", "::1")
     with pytest.raises(SettingsError, match=r"brokerIP1=no-such\.invalid: cannot be resolved"):
         literal_address("brokerIP1", "no-such.invalid")
+
+
+def test_a_name_that_is_not_known_yet_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A Pod's own name reaches the DNS server after the Pod has started."""
+    answers = iter([OSError("unknown"), OSError("unknown"), [(None, None, None, "", ("10.0.0.7", 0))]])
+
+    def getaddrinfo(*_: object, **__: object) -> object:
+        answer = next(answers)
+        if isinstance(answer, OSError):
+            raise answer
+        return answer
+
+    monkeypatch.setattr(identity_module.socket, "getaddrinfo", getaddrinfo)
+    monkeypatch.setattr(identity_module, "RESOLVE_INTERVAL_SECONDS", 0.0)
+    assert resolve_identity("10.0.0.6", "pod.headless.mq.svc").ha_host == "10.0.0.7"
 
 
 def test_identity_follows_the_bound_ports() -> None:
