@@ -12,7 +12,7 @@ from collections.abc import Callable
 from time import monotonic
 from typing import Final
 
-from rocketmq_store.timer.log import MAGIC_DELETE, MAGIC_ROLL, TimerLog
+from rocketmq_store.timer.log import MAGIC_DELETE, MAGIC_DONE, MAGIC_ROLL, TimerLog
 from rocketmq_store.timer.wheel import Slot
 
 # A key is due time (ms since the slot's start) and position, in one number.
@@ -48,7 +48,9 @@ class ActiveSlot:
             unit = log.unit(position)
             if unit is None or not unit.is_whole or unit.previous >= position:
                 break
-            if unit.magic & MAGIC_DELETE and not unit.magic & MAGIC_ROLL:
+            if unit.magic == MAGIC_DONE:
+                pass
+            elif unit.magic & MAGIC_DELETE and not unit.magic & MAGIC_ROLL:
                 key = recall_key_at(unit.offset)
                 if key is not None:
                     self.recalled.add(key)

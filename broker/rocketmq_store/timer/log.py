@@ -29,8 +29,9 @@ UNIT_SIZE: Final = UNIT.size
 MAGIC_DEFAULT: Final = 1
 MAGIC_ROLL: Final = 2
 MAGIC_DELETE: Final = 4
-# What a unit becomes whose message has gone elsewhere: neither broker delivers it, for its record names nobody to delete.
-MAGIC_DONE: Final = MAGIC_DEFAULT | MAGIC_DELETE
+# What a unit becomes whose message has gone elsewhere. Apache takes it for a recall, whose record then names nothing; the bit that
+# only we know tells it from a real one.
+MAGIC_DONE: Final = MAGIC_DEFAULT | MAGIC_DELETE | 8
 _MAGIC_MASK: Final = 0xF
 _FILLER: Final = struct.Struct(">iqI")
 _MAGIC_POSITION: Final = 12

@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -20,7 +21,7 @@ from rocketmq_remoting.headers.recall import RecallMessageRequestHeader
 from rocketmq_store.timer.checkpoint import decode_checkpoint
 
 WAIT_S = 30.0
-RECALLS = {"recallMessageEnable": "true"}
+RECALLS: dict[str, Any] = {"recallMessageEnable": "true"}
 
 
 def now_ms() -> int:
@@ -95,7 +96,7 @@ async def test_a_time_gone_by_is_delivered_at_once(tmp_path: Path) -> None:
     ],
 )
 async def test_what_cannot_wait_is_refused_with_apaches_code(
-    tmp_path: Path, properties: dict[str, str], settings: dict[str, object], code: ResponseCode
+    tmp_path: Path, properties: dict[str, str], settings: dict[str, Any], code: ResponseCode
 ) -> None:
     async with serving(tmp_path, **settings) as peer:
         answer = await peer.send(properties={"UNIQ_KEY": "K", **properties})
