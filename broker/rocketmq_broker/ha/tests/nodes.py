@@ -89,6 +89,9 @@ class _GatedMapping:
     def buffer(self) -> memoryview:
         return self._mapping.buffer
 
+    def write(self, start: int, data: bytes | bytearray | memoryview) -> None:
+        self._mapping.write(start, data)
+
     def sync(self) -> None:
         assert self._gate.wait(WAIT_MAX_S)
         self._mapping.sync()
