@@ -45,6 +45,7 @@ from rocketmq_remoting.headers.send import (
     SendMessageResponseHeader,
 )
 from rocketmq_remoting.server import RemotingServer
+from rocketmq_testkit.fake_pops import FakePops
 from rocketmq_testkit.fake_timers import FakeTimers
 from rocketmq_testkit.fake_transactions import FakeTransactions
 
@@ -99,6 +100,7 @@ class FakeBroker:
             list
         )
         self.transactions = FakeTransactions(self)
+        self.pops = FakePops(self)
         self.timers = FakeTimers(self)
         self.server: RemotingServer | None = None
         self.port = 0
@@ -114,7 +116,13 @@ class FakeBroker:
         """Listen; on the same port as before when started again."""
         from rocketmq_testkit.fake_admin import admin_routes
 
-        rows = [*self._routes(), *self.transactions.routes(), *self.timers.routes(), *admin_routes(self)]
+        rows = [
+            *self._routes(),
+            *self.transactions.routes(),
+            *self.pops.routes(),
+            *self.timers.routes(),
+            *admin_routes(self),
+        ]
         self.server = RemotingServer(rows, check=self._check)
         self.server.on_disconnect.append(self._disconnected)
         await self.server.start(host, self.port)
