@@ -12,12 +12,16 @@ from e2e.performance.consuming import drain, paced
 from e2e.performance.contenders import Contender
 from e2e.performance.generator import Load, LoadFailed, closed_loop, quantile
 from e2e.performance.observation import CpuMeter
+from e2e.performance.pop import pop
+from e2e.performance.timer import burst
 from e2e.performance.transactions import transact
 from e2e.processes import wait_until
 
 Figures = Mapping[str, float]
 RAMP_SECONDS = 1.0
 DRAIN_WARM_MESSAGES = 100_000
+POP_WARM_SECONDS = 10.0
+TIMER_MESSAGES = 10_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -259,6 +263,50 @@ def transactions(contender: Contender, extent: Extent, number: int) -> Figures:
     }
 
 
+def pops(contender: Contender, extent: Extent, number: int) -> Figures:
+    """Pop a backlog, 32 a pop, 4 pops in flight, and acknowledge every message; no message may come twice."""
+    topic = "BenchPop"
+    if number == 0:
+        fill_backlog(contender, topic, extent.backlog_messages)
+        pop(
+            contender.address, topic, "bench_pop_warm", extent.backlog_messages, 4, POP_WARM_SECONDS,
+            on_measure=lambda: None, on_end=lambda: None,
+        )  # fmt: skip
+    meter = CpuMeter(contender.pid)
+    out = pop(
+        contender.address, topic, f"bench_pop_{number}", extent.backlog_messages, 4, extent.seconds,
+        on_measure=meter.start, on_end=meter.stop,
+    )  # fmt: skip
+    return {
+        "msg_per_second": out.messages / out.seconds,
+        "cpu_us_per_msg": meter.us_per_message(out.messages),
+        "broker_cores": meter.seconds / meter.wall_seconds,
+        "p50_ms": quantile(out.latencies, 0.5) * 1000,
+        "p99_ms": quantile(out.latencies, 0.99) * 1000,
+        "max_ms": quantile(out.latencies, 1.0) * 1000,
+    }
+
+
+def timers(contender: Contender, extent: Extent, number: int) -> Figures:
+    """Ten thousand timer messages due within one second, consumed by long poll; every one must come, and none early."""
+    topic = f"BenchTimer{number}"
+    contender.create_topic(topic)
+    meter = CpuMeter(contender.pid)
+    out = burst(
+        contender.address, topic, TIMER_MESSAGES, [0] * pools.QUEUE_COUNT, run=number + 1,
+        on_measure=meter.start, on_end=meter.stop,
+    )  # fmt: skip
+    if min(out.lateness) < 0:
+        raise LoadFailed(f"a message came {-min(out.lateness) * 1000:.1f} ms early")
+    return {
+        "messages": len(out.lateness),
+        "cpu_us_per_msg": meter.us_per_message(len(out.lateness)),
+        "p50_ms": quantile(out.lateness, 0.5) * 1000,
+        "p99_ms": quantile(out.lateness, 0.99) * 1000,
+        "max_ms": quantile(out.lateness, 1.0) * 1000,
+    }
+
+
 SCENARIOS = (
     Scenario("idle", "idle for a while after the start", idle),
     Scenario("send-128", "single sends, 128 B, 64 in flight", sends(128, 64)),
@@ -268,7 +316,9 @@ SCENARIOS = (
     Scenario("drain", "draining a backlog, 32 a pull, 4 in flight", backlog_drain),
     Scenario("poll", "produce to consume by long poll, 500/s", long_poll),
     Scenario("delay", "lateness of delay level 1, 200/s", delay),
+    Scenario("timer", "lateness of 10 000 timer messages due within one second", timers),
     Scenario("transactions", "half message and commit, 128 B, 32 in flight", transactions),
+    Scenario("pop", "pop 32 a pop, 4 in flight, and acknowledge each message", pops),
     Scenario("backlog", "sends with a large backlog, 64 in flight", large_backlog),
     Scenario("restart", "start after kill -9", restart),
     Scenario("sync-1", "SYNC_FLUSH, 128 B, one in flight", sends(128, 1), "SYNC_FLUSH"),
