@@ -49,6 +49,7 @@ TARGETS = (
 OTHERS_CORES_NOTABLE = 0.15
 ABSOLUTE_TARGETS = (
     ("delay", "p99_ms", 10.0),
+    ("timer", "p99_ms", 100.0),
     ("idle", "private_mib", 60.0),
     ("idle", "idle_core_percent", 1.0),
     ("idle", "namesrv_private_mib", 40.0),

@@ -6,13 +6,10 @@ from __future__ import annotations
 import logging
 from typing import Final
 
-from rocketmq_broker.filters.record_properties import PropertyReader
 from rocketmq_broker.statistics import BrokerStatistics
 from rocketmq_broker.timer.placement import TIMER_QUEUE_ID
 from rocketmq_common import names
 from rocketmq_common.properties import (
-    PROPERTY_REAL_QUEUE_ID,
-    PROPERTY_REAL_TOPIC,
     PROPERTY_TIMER_DEL_UNIQUE_KEY,
     PROPERTY_TIMER_DEQUEUE_MS,
     PROPERTY_TIMER_ENQUEUE_MS,
@@ -34,7 +31,6 @@ logger = logging.getLogger(__name__)
 COPIES_MAX: Final = 64
 # A store that answers so will never take this message.
 _HOPELESS: Final = frozenset({PutStatus.MESSAGE_ILLEGAL, PutStatus.PROPERTIES_SIZE_EXCEEDED})
-_PLACE: Final = PropertyReader((PROPERTY_REAL_TOPIC, PROPERTY_REAL_QUEUE_ID))
 _SYS_FLAG_END: Final = 40
 
 
@@ -45,13 +41,10 @@ class TimerDelivery:
         self._store = store
         self._statistics = statistics
 
-    def deliver(self, record: memoryview, properties: bytes, write_ms: int, now_ms: int) -> bool:
-        """Store the message of the timer topic in its real topic. ``properties`` are those of ``record``."""
-        topic, queue = _PLACE.values(properties)
-        if topic is None or queue is None or not queue.isdecimal() or topic == names.TRANS_HALF_TOPIC:
-            logger.error("a timer message names no topic to go to (%s, %s): skipped", topic, queue)
-            return True
-        queue_id = int(queue)
+    def deliver(
+        self, record: memoryview, properties: bytes, topic: str, queue_id: int, write_ms: int, now_ms: int
+    ) -> bool:
+        """Store the message of the timer topic in its real topic and queue. ``properties`` are those of ``record``."""
         # Properties stay as they are stored here, as with Apache's broker: TIMER_OUT_MS keeps it from being timed again.
         added = f"{PROPERTY_TIMER_ENQUEUE_MS}\x01{write_ms}\x02{PROPERTY_TIMER_DEQUEUE_MS}\x01{now_ms}\x02".encode()
         properties = properties + added if properties[-1:] == b"\x02" else properties + b"\x02" + added

@@ -11,7 +11,7 @@ from rocketmq_broker.settings import BrokerSettings
 from rocketmq_broker.timer.active_slot import ActiveSlot
 from rocketmq_broker.timer.counters import TimerCounters
 from rocketmq_broker.timer.delivery import TimerDelivery
-from rocketmq_broker.timer.fields import timer_fields
+from rocketmq_broker.timer.fields import real_place, timer_fields
 from rocketmq_broker.timer.moving import LogRelease
 from rocketmq_broker.timer.placement import recall_key
 from rocketmq_broker.timer.progress import TimerProgress
@@ -106,26 +106,35 @@ class TimerFiring:
             logger.error("timer message at log offset %d is gone", unit.offset)
             return True
         properties = properties_bytes(record)
-        fields = timer_fields(properties)
-        topic, is_rolled = fields.topic or "", bool(unit.magic & MAGIC_ROLL)
-        if slot.recalled and fields.unique_key is not None and not is_rolled:
-            key = recall_key(topic, fields.unique_key)
-            if key in slot.recalled:
-                slot.used.add(key)
-                self._counters.recalled_nums += 1
-                return True
-        target = names.TIMER_TOPIC if is_rolled else topic
-        if slot.start_ms > self._doubtful_ms or not self._delivery.is_stored_after(target, properties, unit.offset):
-            is_stored = (
-                self._delivery.put_again(record)
-                if is_rolled
-                else self._delivery.deliver(record, properties, unit.write_ms, now_ms)
-            )
-            if not is_stored:
+        try:
+            topic, queue_id = real_place(properties)
+        except ValueError as error:
+            logger.error("%s: skipped", error)
+            return True
+        is_doubtful = slot.start_ms <= self._doubtful_ms
+        if unit.magic & MAGIC_ROLL:
+            is_known = is_doubtful and self._delivery.is_stored_after(names.TIMER_TOPIC, properties, unit.offset)
+            if not is_known and not self._delivery.put_again(record):
                 return False
-            if not is_rolled:
-                self._counters.note_dequeued(topic, now_ms - due_ms)
-        self._counts.add(topic, 1 if is_rolled and fields.recalled is not None else -1)
+            self._counts.add(topic, -1 if timer_fields(properties).recalled is None else 1)
+            return True
+        if slot.recalled and self._is_recalled(slot, topic, properties):
+            return True
+        if not is_doubtful or not self._delivery.is_stored_after(topic, properties, unit.offset):
+            if not self._delivery.deliver(record, properties, topic, queue_id, unit.write_ms, now_ms):
+                return False
+            self._counters.note_dequeued(topic, now_ms - due_ms)
+        self._counts.add(topic, -1)
+        return True
+
+    def _is_recalled(self, slot: ActiveSlot, topic: str, properties: bytes) -> bool:
+        """Whether the slot holds a recall of this message."""
+        unique_key = timer_fields(properties).unique_key
+        key = "" if unique_key is None else recall_key(topic, unique_key)
+        if key not in slot.recalled:
+            return False
+        slot.used.add(key)
+        self._counters.recalled_nums += 1
         return True
 
     def _recalled_at(self, offset: int) -> str | None:

@@ -13,7 +13,7 @@ final class Messages {
     private Messages() {
     }
 
-    static Message build(String topic, Arguments arguments) {
+    static Message build(String topic, Arguments arguments) throws Exception {
         Message message = new Message(topic, arguments.body());
         if (arguments.has("tag")) {
             message.setTags(arguments.text("tag"));
@@ -23,6 +23,12 @@ final class Messages {
         }
         if (arguments.has("delay_level")) {
             message.setDelayTimeLevel((int) arguments.number("delay_level", 0));
+        }
+        for (String setter : new String[] {"setDelayTimeMs", "setDelayTimeSec", "setDeliverTimeMs"}) {
+            // Clients of 4.9 know no timer messages.
+            if (arguments.has(setter)) {
+                Message.class.getMethod(setter, long.class).invoke(message, arguments.number(setter, 0));
+            }
         }
         for (Map.Entry<String, Object> property : arguments.map("properties").entrySet()) {
             message.putUserProperty(property.getKey(), property.getValue().toString());

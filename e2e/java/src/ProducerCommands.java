@@ -24,6 +24,7 @@ final class ProducerCommands implements Commands {
         switch (command) {
             case "producer.start": return start(arguments);
             case "producer.send": return send(arguments);
+            case "producer.recall": return recall(arguments);
             case "producer.stop": producers.remove(arguments.text("name")).shutdown(); return true;
             case "producer.running": return producers.containsKey(arguments.text("name"));
             case "query.queues": return queues(arguments);
@@ -72,7 +73,23 @@ final class ProducerCommands implements Commands {
         out.put("queue_offset", result.getQueueOffset());
         out.put("region_id", result.getRegionId());
         out.put("trace_on", result.isTraceOn());
+        try {
+            out.put("recall_handle", result.getClass().getMethod("getRecallHandle").invoke(result));
+        } catch (ReflectiveOperationException unknown) {
+            // Clients before 5.3 have no recall.
+            out.put("recall_handle", null);
+        }
         return out;
+    }
+
+    private Object recall(Arguments arguments) throws Exception {
+        DefaultMQProducer producer = named(arguments);
+        try {
+            return producer.getClass().getMethod("recallMessage", String.class, String.class)
+                .invoke(producer, arguments.text("topic"), arguments.text("handle"));
+        } catch (java.lang.reflect.InvocationTargetException failed) {
+            throw (Exception) failed.getCause();
+        }
     }
 
     private Object send(Arguments arguments) throws Exception {
