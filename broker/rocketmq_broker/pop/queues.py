@@ -7,8 +7,10 @@ import logging
 from typing import Final
 
 from rocketmq_broker.consumer_offsets import ConsumerOffsets
+from rocketmq_broker.groups import GroupTable
 from rocketmq_broker.pop.counters import PopCounters
 from rocketmq_broker.pop.flights import Flight, PopQueue
+from rocketmq_broker.pop.foreign import ForeignRevival
 from rocketmq_broker.pop.journal import JOURNAL_QUEUE_ID, Journal
 from rocketmq_broker.pop.replay import Key, replay
 from rocketmq_broker.pop.revival import Revival
@@ -42,6 +44,7 @@ class PopQueues:
         settings: BrokerSettings,
         store: MessageStore,
         topics: TopicTable,
+        groups: GroupTable,
         offsets: ConsumerOffsets,
         statistics: BrokerStatistics,
         counters: PopCounters,
@@ -49,14 +52,18 @@ class PopQueues:
     ) -> None:
         self._store = store
         self._topics = topics
+        self._groups = groups
         self._offsets = offsets
         self._clock = clock
         self.counters = counters
         self.journal = Journal(store, clock, f"{names.REVIVE_TOPIC_PREFIX}{settings.broker_cluster_name}")
         self.revival = Revival(settings, store, topics, statistics, counters, clock, self._note_revived)
+        self.foreign = ForeignRevival(
+            store, offsets, clock, self.journal.topic, PROGRESS_GROUP, settings.revive_queue_num, self._give_again
+        )
         self.by_key: dict[Key, PopQueue] = {}
-        # Progress that the flush has not reached yet: (journal record, log offset to be flushed).
-        self._unflushed: tuple[int, int] | None = None
+        # Progress that the flush has not reached yet: (first needed record by revive queue, log offset to be flushed).
+        self._unflushed: tuple[dict[int, int], int] | None = None
 
     # -- life --------------------------------------------------------------------------------------------------------
 
@@ -65,6 +72,7 @@ class PopQueues:
         self.journal.abandon()
         self.revival.clear()
         self._unflushed = None
+        self.foreign.load()
         start = self._offsets.query(PROGRESS_GROUP, self.journal.topic, JOURNAL_QUEUE_ID)
         self.by_key = {
             key: queue
@@ -93,6 +101,7 @@ class PopQueues:
         """The store is about to be closed: what is known goes into it."""
         self.revival.stop()
         self.journal.stop()
+        self.foreign.round()
 
     def finish(self) -> None:
         """The store is closed, so everything is flushed, and offsets and progress may say so."""
@@ -100,9 +109,9 @@ class PopQueues:
             queue.revived.clear()
             queue.advance()
             self._commit(queue)
-        first = self.journal.first_needed(self.by_key.values())
-        if first is not None:
-            self._publish(first)
+        progress = self._progress()
+        if progress is not None:
+            self._publish(progress)
 
     # -- popping -----------------------------------------------------------------------------------------------------
 
@@ -198,6 +207,7 @@ class PopQueues:
         if self._unflushed is not None and self._unflushed[1] <= safe:
             self._publish(self._unflushed[0])
             self._unflushed = None
+        self.foreign.round()
         now_ms = self._clock.now_ms()
         for key, queue in list(self.by_key.items()):
             if queue.revived:
@@ -210,9 +220,9 @@ class PopQueues:
                 del self.by_key[key]
         if self._unflushed is None:
             self._renew_snapshots(now_ms)
-            first = self.journal.first_needed(self.by_key.values())
-            if first is not None and first != self._offsets.query(PROGRESS_GROUP, self.journal.topic, JOURNAL_QUEUE_ID):
-                self._unflushed = (first, positions.written)
+            progress = self._progress()
+            if progress is not None and progress != self._known_progress():
+                self._unflushed = (progress, positions.written)
 
     def forget_topic(self, topic: str) -> None:
         """The topic was deleted."""
@@ -243,8 +253,32 @@ class PopQueues:
         self._offsets.commit(queue.group, queue.topic, queue.queue_id, queue.committed)
         self.journal.note_state(queue)
 
-    def _publish(self, first: int) -> None:
-        self._offsets.commit(PROGRESS_GROUP, self.journal.topic, JOURNAL_QUEUE_ID, first)
+    def _give_again(self, group: str, topic: str, queue_id: int, offset: int, pop_time_ms: int) -> bool:
+        """For messages that Apache's broker had handed out; without topic or group there is nobody to give them to."""
+        if self._topics.get(topic) is None or self._groups.get(group) is None:
+            return True
+        return self.revival.give_again(group, topic, queue_id, offset, pop_time_ms) is not None
+
+    def _progress(self) -> dict[int, int] | None:
+        """The first record of each revive queue that is still needed; ``None`` while the journal cannot be written."""
+        first = self.journal.first_needed(self.by_key.values())
+        if first is None:
+            return None
+        progress = self.foreign.progress()
+        progress[JOURNAL_QUEUE_ID] = min(progress.get(JOURNAL_QUEUE_ID, first), first)
+        return progress
+
+    def _known_progress(self) -> dict[int, int]:
+        topic = self.journal.topic
+        return {
+            queue_id: max(self._offsets.query(PROGRESS_GROUP, topic, queue_id), 0)
+            for queue_id in self.foreign.queue_ids
+        }
+
+    def _publish(self, progress: dict[int, int]) -> None:
+        for queue_id, first in progress.items():
+            if first or self._offsets.query(PROGRESS_GROUP, self.journal.topic, queue_id) > 0:
+                self._offsets.commit(PROGRESS_GROUP, self.journal.topic, queue_id, first)
 
     def _renew_snapshots(self, now_ms: int) -> None:
         before = self.journal.end - JOURNAL_SPAN_MAX

@@ -109,6 +109,32 @@ class Revival:
                 self._flights.add(flight, now_ms + POSTPONE_MS)
         self._arm()
 
+    def give_again(self, group: str, topic: str, queue_id: int, offset: int, pop_time_ms: int) -> int | None:
+        """Store a copy of a message for the group; the log offset after it, -1 when there is nothing left to give.
+
+        ``None`` when the store refuses for now, or the retry topic is being made.
+        """
+        message = self._read(topic, queue_id, offset)
+        if message is None:
+            return -1
+        retry_topic = self._retry_topic(group, topic)
+        if self._topics.get(retry_topic) is None:
+            self._make(retry_topic)
+            return None
+        result = self._store.append(_again(message, retry_topic, pop_time_ms))
+        if result.status in (PutStatus.MESSAGE_ILLEGAL, PutStatus.PROPERTIES_SIZE_EXCEEDED):
+            logger.error("message %d of %s cannot be given again: %s", offset, topic, result.reason)
+            return -1
+        if result.status is not PutStatus.PUT_OK:
+            logger.warning("messages of %s cannot be given again for now: %s", topic, result.reason)
+            return None
+        self._counters.revived_nums += 1
+        counters = self._statistics.topic(retry_topic)
+        counters.put_nums += 1
+        counters.put_size += len(message.body)
+        self._statistics.note_size(len(message.body))
+        return result.end_offset
+
     # -- inside ------------------------------------------------------------------------------------------------------
 
     def _arm(self) -> None:
@@ -127,34 +153,20 @@ class Revival:
             self._timer = self._loop.call_later(min(wait_s, TIMER_S_MAX), self.run_due)
 
     def _revive(self, flight: Flight, offset: int) -> bool:
-        """Store the message again; False when that is not possible for now."""
+        """Store the message again and settle it; False when that is not possible for now."""
         queue = flight.queue
-        message = self._read(queue, offset)
-        if message is not None:
-            retry_topic = self._retry_topic(queue)
-            if self._topics.get(retry_topic) is None:
-                self._make(retry_topic)
-                return False
-            result = self._store.append(_again(message, retry_topic, flight.pop_time_ms))
-            if result.status in (PutStatus.MESSAGE_ILLEGAL, PutStatus.PROPERTIES_SIZE_EXCEEDED):
-                logger.error("message %d of %s cannot be given again: %s", offset, queue.topic, result.reason)
-            elif result.status is not PutStatus.PUT_OK:
-                logger.warning("messages of %s cannot be given again for now: %s", queue.topic, result.reason)
-                return False
-            else:
-                queue.revived[offset] = result.end_offset
-                self._counters.revived_nums += 1
-                counters = self._statistics.topic(retry_topic)
-                counters.put_nums += 1
-                counters.put_size += len(message.body)
-                self._statistics.note_size(len(message.body))
+        end_offset = self.give_again(queue.group, queue.topic, queue.queue_id, offset, flight.pop_time_ms)
+        if end_offset is None:
+            return False
+        if end_offset >= 0:
+            queue.revived[offset] = end_offset
         queue.land(offset, flight.pop_time_ms)
         self._on_settled(queue, offset)
         return True
 
-    def _read(self, queue: PopQueue, offset: int) -> StoredMessage | None:
+    def _read(self, topic: str, queue_id: int, offset: int) -> StoredMessage | None:
         """The message at a queue offset; ``None`` when retention or a deletion took it."""
-        stored = self._store.queue(queue.topic, queue.queue_id)
+        stored = self._store.queue(topic, queue_id)
         if not stored.min_offset <= offset < stored.end:
             return None
         record = self._store.message_at(stored.unit(offset)[0])
@@ -163,13 +175,13 @@ class Revival:
         try:
             return decode_message(record)
         except RecordError as error:
-            logger.error("message %d of %s, queue %d: %s", offset, queue.topic, queue.queue_id, error)
+            logger.error("message %d of %s, queue %d: %s", offset, topic, queue_id, error)
             return None
 
-    def _retry_topic(self, queue: PopQueue) -> str:
-        if names.is_retry_topic(queue.topic):
-            return queue.topic
-        return pop_retry_topic(queue.group, queue.topic, RETRY_V2 if self._settings.enable_retry_topic_v2 else RETRY_V1)
+    def _retry_topic(self, group: str, topic: str) -> str:
+        if names.is_retry_topic(topic):
+            return topic
+        return pop_retry_topic(group, topic, RETRY_V2 if self._settings.enable_retry_topic_v2 else RETRY_V1)
 
     def _make(self, topic: str) -> None:
         if topic not in self._making and self._tasks is not None:

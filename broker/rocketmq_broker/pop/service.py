@@ -52,7 +52,7 @@ class Pop:
         self._clock = clock
         self.counters = PopCounters()
         self.ordered = OrderedQueues(files, directory, clock, executor)
-        self.queues = PopQueues(settings, store, topics, offsets, statistics, self.counters, clock)
+        self.queues = PopQueues(settings, store, topics, groups, offsets, statistics, self.counters, clock)
         self.held = HeldPops(settings)
         taking = Taking(
             settings, store, topics, offsets, self.queues, self.ordered, statistics, clock, Random()

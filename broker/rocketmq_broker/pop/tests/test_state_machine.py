@@ -24,6 +24,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from rocketmq_broker.consumer_offsets import ConsumerOffsets
 from rocketmq_broker.filters.subscriptions import tag_filter
+from rocketmq_broker.groups import GroupTable
 from rocketmq_broker.pop import queues as queues_module
 from rocketmq_broker.pop.counters import PopCounters
 from rocketmq_broker.pop.ordering import OrderedQueues
@@ -104,7 +105,10 @@ class PopMachine(RuleBasedStateMachine):
         for topic, count in ((TOPIC, QUEUES), (RETRY, 1)):
             await topics.update(TopicConfig(topic_name=topic, read_queue_nums=count, write_queue_nums=count))
         statistics, counters = BrokerStatistics(), PopCounters()
-        self.queues = PopQueues(self.settings, self.store, topics, self.offsets, statistics, counters, self.clock)
+        groups = GroupTable(self.settings, files, config, self.clock, self.executor)
+        self.queues = PopQueues(
+            self.settings, self.store, topics, groups, self.offsets, statistics, counters, self.clock
+        )
         self.taking = Taking(
             self.settings, self.store, topics, self.offsets, self.queues,
             OrderedQueues(files, config, self.clock, self.executor), statistics, self.clock, Random(7),
