@@ -113,15 +113,8 @@ class MessageStore:
             fatal=self._fatal,
         )
         self._appender = Appender(
-            self._log,
-            self._queues,
-            self.positions,
-            self._dispatcher,
-            settings,
-            self._clock,
-            store_host,
-            fatal=self._fatal,
-        )
+            self._log, self._queues, self.positions, self._dispatcher, settings, self._clock, store_host, fatal=self._fatal
+        )  # fmt: skip
         # Bound methods, so that the hot calls have no layer in between.
         self.append: Callable[[NewMessage], AppendResult] = self._appender.append
         self.append_plain = self._appender.append_plain
@@ -433,21 +426,13 @@ class MessageStore:
             raise
         self.positions.start_at(recovery.end_offset, recovery.store_timestamp_ms)
         self._flusher = Flusher(
-            log=self._log,
-            positions=self.positions,
-            checkpoint=self._checkpoint,
-            files=files,
-            root=root,
-            clock=self._clock,
-            post=self._post,
-            fatal=self._fatal,
-            capture=self._capture,
-            on_flushed=self._on_flushed,
-            on_checkpoint=self._on_checkpoint,
+            log=self._log, positions=self.positions, checkpoint=self._checkpoint, files=files, root=root, clock=self._clock,
+            post=self._post, fatal=self._fatal, capture=self._capture,
+            on_flushed=self._on_flushed, on_checkpoint=self._on_checkpoint,
             flush_interval_ms=settings.flush_interval_ms,
             checkpoint_interval_ms=settings.flush_queue_interval_ms,
             timeout_ms=settings.sync_flush_timeout_ms,
-        )
+        )  # fmt: skip
         self._flusher.write_checkpoint(self._captures.take_final())
         self._log.start(recovery.end_offset)
         self._retention = Retention(files, self._clock, self._log, self._queues, self._index, self.positions, settings)
