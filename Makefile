@@ -9,7 +9,7 @@ STAMP := $(VENV)/.installed
 COMPILE := --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --no-annotate -q
 SOURCES := common client namesrv broker operator tools e2e
 
-.PHONY: demo test test-peers test-kubernetes bench images e2e-kind pages lint format types e2e lock clean help
+.PHONY: chaos demo test test-peers test-kubernetes bench images e2e-kind pages lint format types e2e lock clean help
 
 help: ## Show this help
 	@grep -hE '^[a-z0-9-]+:.*?## ' $(MAKEFILE_LIST) | awk -F':.*?## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -35,6 +35,9 @@ bench: $(STAMP) ## Ours against Apache's broker in the same run; writes docs/per
 
 e2e: $(STAMP) ## Real processes on this machine
 	$(BIN)/python -m pytest e2e/local $(PYTEST_ARGS)
+
+chaos: $(STAMP) ## Crash states, failing calls, bit flips, kills, power cuts, full disks; CHAOS_ARGS=--long for hours
+	$(BIN)/python -m e2e.chaos $(or $(CHAOS_ARGS),--short)
 
 test-kubernetes: $(STAMP) ## The operator on a real kube-apiserver (builds it and Helm from Go modules once: some minutes; needs etcd-server)
 	$(BIN)/python -m e2e.kubernetes.binaries

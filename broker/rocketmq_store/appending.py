@@ -7,6 +7,7 @@ that when the bound has passed. Nothing is taken (queue offset, log space) befor
 
 from __future__ import annotations
 
+import logging
 import struct
 from collections import deque
 from collections.abc import Callable
@@ -28,6 +29,9 @@ from rocketmq_store.settings import StoreSettings
 from rocketmq_store.statuses import AppendResult, PutStatus
 from rocketmq_store.tags import deliver_time_code, entry_code
 
+_logger = logging.getLogger(__name__)
+
+NO_ROOM_LOG_INTERVAL_S: Final = 60.0
 # Messages that wait for flush or replication before they are dispatched; further sends are answered "busy".
 PENDING_DISPATCH_COUNT_MAX: Final = 131_072
 RECORD_CRC_SIZE: Final = 20
@@ -80,6 +84,8 @@ class Appender:
         self.settings = settings
         self._fatal = fatal
         self.now_ms = clock.now_ms
+        self._monotonic = clock.monotonic
+        self._no_room_logged_at = -NO_ROOM_LOG_INTERVAL_S
         self.delay_levels_ms = settings.delay_level_ms()
         self._index_pending = dispatcher.index.pending
         self._with_record_crc = settings.append_record_crc
@@ -360,6 +366,13 @@ class Appender:
         if error.errno not in NO_ROOM_ERRNOS and not isinstance(error, TimeoutError):
             self._fatal(error)
             return AppendResult(PutStatus.UNKNOWN_ERROR, reason=f"disk failed: {error}")
+        now = self._monotonic()
+        if now - self._no_room_logged_at >= NO_ROOM_LOG_INTERVAL_S:
+            # Every send meets this; one line a minute says it.
+            self._no_room_logged_at = now
+            _logger.error(
+                "messages are refused: no room for the next file: %s; free space, or let retention do so", error
+            )
         return AppendResult(PutStatus.CREATE_MAPPED_FILE_FAILED, reason=f"no room for the next file: {error}")
 
     @staticmethod

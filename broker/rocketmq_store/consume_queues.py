@@ -103,6 +103,7 @@ class ConsumeQueue:
         "tail_size",
         "topic",
         "topic_hash",
+        "trusted_from",
         "view",
         "view_first",
         "watcher",
@@ -139,6 +140,8 @@ class ConsumeQueue:
         self.view_first = 0
         self.is_dirty = False
         self.read_mark = 0
+        # Entries below were found on the disk, so that they and their records are verified when they are read.
+        self.trusted_from = 0
         self.watcher: Watcher | None = None
 
     @property
@@ -152,7 +155,7 @@ class ConsumeQueue:
         self.segment_firsts = [offset // UNIT_SIZE for offset in offsets]
         self.min_offset = self.segment_firsts[0] if offsets else 0
         self.start_at(self._find_end())
-        self.flushed_end = self.end
+        self.flushed_end = self.trusted_from = self.end
 
     def discard_files(self) -> None:
         """Remove files that `load` refused: the log has everything that they held."""
@@ -238,6 +241,7 @@ class ConsumeQueue:
                 position = stop
         self.start_at(end)
         self.flushed_end = min(self.flushed_end, end)
+        self.trusted_from = min(self.trusted_from, end)
         self.min_offset = min(self.min_offset, end)
 
     def first_at_or_after(self, log_offset: int) -> int:
@@ -257,7 +261,11 @@ class ConsumeQueue:
         """Move `min_offset` to the first entry whose record is still in the log (ConsumeQueue.correctMinOffset)."""
         if self.segment_firsts and self.end > 0:
             # Filler names log offset 0; it counts as gone even while the log still begins there.
-            self.min_offset = max(self.min_offset, self.first_at_or_after(log_min_offset))
+            first, found = self.segment_firsts[0], self.first_at_or_after(log_min_offset)
+            if found - first >= 2 and self.unit(found - 2)[0] >= log_min_offset:
+                # A damaged entry led the search astray: entries only grow.
+                found = next(offset for offset in range(first, found) if self.unit(offset)[0] >= log_min_offset)
+            self.min_offset = max(self.min_offset, found)
 
     def remove_expired(self, log_min_offset: int) -> int:
         """Unlink segments, never the last, whose entries all point below the log; return how many."""
@@ -294,7 +302,7 @@ class ConsumeQueue:
             self._files.remove(self._path(first))
         self.segment_firsts = []
         self.start_at(offset)
-        self.min_offset = self.flushed_end = offset
+        self.min_offset = self.flushed_end = self.trusted_from = offset
 
     def unmap(self, first: int) -> None:
         """Give the mapping of one segment back."""

@@ -1,20 +1,30 @@
 """Reading queues: which records a consumer gets, as slices of the mapped log, and what it is told when there are none.
 
 Only entries below the queue's `end` are looked at, and these point below the readable bound by construction. Bytes are not
-copied; neighbours in the log become one slice.
+copied; neighbours in the log become one slice. What was written before this process began is verified on its way out: a record that
+a bad disk changed is passed over and told, never delivered.
 """
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Callable, Container
+from pathlib import Path
 
 from rocketmq_store.commit_log import CommitLog
 from rocketmq_store.consume_queues import UNIT, UNIT_SIZE, ConsumeQueue, QueueTable
 from rocketmq_store.positions import Positions
+from rocketmq_store.scanning import is_record_of
 from rocketmq_store.settings import StoreSettings
 from rocketmq_store.statuses import GetResult, GetStatus
 
+_logger = logging.getLogger(__name__)
+
+# Below every offset that an entry can name, damaged ones included.
+NOTHING_REMOVED = -1 << 63
+# Damaged records that are told one by one, and remembered so that each is told once.
+DAMAGED_COUNT_MAX = 1000
 # Apache's cap on what one pull may carry, whatever the client asks for.
 TRANSFER_BYTES_MAX = 128 << 20
 
@@ -34,6 +44,7 @@ class QueueReader:
         self.found_count = 0
         self.missed_count = 0
         self.message_count = 0
+        self._damaged: set[tuple[str, int, int]] = set()
 
     def get_messages(
         self,
@@ -94,10 +105,11 @@ class QueueReader:
         total = count = 0
         # The slice under construction: neighbours in the log are sent as one.
         run_start = run_end = -1
-        removed_to = -1
+        removed_to = NOTHING_REMOVED
         was_removed = False
         next_offset = offset
         physical_offset = 0
+        trusted_from = queue.trusted_from
         for physical_offset, size, code in UNIT.iter_unpack(units):
             if physical_offset < removed_to:
                 next_offset += 1
@@ -118,10 +130,23 @@ class QueueReader:
                 continue
             number = (physical_offset - first_base) // segment_size
             if number < 0 or number >= len(segments) or size == 0x7FFFFFFF:
+                if next_offset < trusted_from and (physical_offset < 0 or number >= len(segments)):
+                    self._tell_damage(queue, next_offset, log.directory, physical_offset)
                 was_removed = True
-                removed_to = physical_offset - physical_offset % segment_size + segment_size if number < 0 else -1
+                removed_to = (
+                    physical_offset - physical_offset % segment_size + segment_size if number < 0 else NOTHING_REMOVED
+                )
                 next_offset += 1
                 continue
+            if next_offset < trusted_from:
+                segment = segments[number]
+                start = physical_offset - segment.base
+                if not is_record_of(
+                    segment.view, start, segment.base, size, queue.queue_id, next_offset, queue.tail_part
+                ):
+                    self._tell_damage(queue, next_offset, segment.path, start)
+                    next_offset += 1
+                    continue
             if accept is not None:
                 start = physical_offset - segments[number].base
                 wanted = accept(code, segments[number].view[start : start + size])
@@ -149,3 +174,18 @@ class QueueReader:
         return GetResult(
             status, next_offset, minimum, maximum, buffers, count, total, is_cold=physical_offset < memory_bound
         )
+
+    @property
+    def damaged_count(self) -> int:
+        """Records that were passed over because they, or the queue entries that name them, are damaged."""
+        return len(self._damaged)
+
+    def _tell_damage(self, queue: ConsumeQueue, offset: int, path: Path, position: int) -> None:
+        key = (queue.topic, queue.queue_id, offset)
+        if key in self._damaged or len(self._damaged) >= DAMAGED_COUNT_MAX:
+            return
+        self._damaged.add(key)
+        _logger.error(
+            "%s: message %d of %s queue %d, at byte %d, is damaged and is not delivered: restore the file from a replica",
+            path, offset, queue.topic, queue.queue_id, position,
+        )  # fmt: skip

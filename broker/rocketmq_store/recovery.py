@@ -377,7 +377,10 @@ class Recovery:
         last = log.segments[-1]
         cut = end - last.base
         if self._is_unclean or any(last.view[cut : cut + 8]):
-            truncated += _used_size(last.view[cut:])
+            torn = _used_size(last.view[cut:])
+            if torn:
+                self._note(f"{last.path}: {torn} bytes from byte {cut} on are no whole record and were cut off")
+            truncated += torn
             last.close()
             marker = self._root / TRUNCATION_FILE_NAME
             self._files.replace(marker, f"{last.path.name} {cut}\n".encode(), backup=False)

@@ -93,6 +93,31 @@ def parse(view: memoryview, position: int, base: int, *, check_crc: bool) -> Sca
     )
 
 
+def is_record_of(
+    view: memoryview, position: int, base: int, size: int, queue_id: int, queue_offset: int, topic_part: bytes
+) -> bool:
+    """Whether the record at ``position`` is the whole one that a queue entry means, with an intact body.
+
+    ``topic_part`` is the topic with its length, as records have it. Cheaper than `parse`, for reads; never raises for bad bytes.
+    """
+    end = position + size
+    if size < RECORD_SIZE_MIN or end > len(view):
+        return False
+    total, magic, body_crc, found_id, _, found_offset, physical, sys_flag = _PREFIX.unpack_from(view, position)
+    if total != size or physical != base + position or found_id != queue_id or found_offset != queue_offset:
+        return False
+    body_start = position + (68 if sys_flag & 0x10 else 56) + (32 if not sys_flag & 0x20 else 44)
+    if (magic != MAGIC_V1 and magic != MAGIC_V2) or body_start > end:
+        return False
+    body_end = body_start + _BODY_SIZE.unpack_from(view, body_start - 4)[0]
+    topic_end = body_end + len(topic_part)
+    if not body_start <= body_end or topic_end + 2 > end or view[body_end:topic_end] != topic_part:
+        return False
+    if topic_end + 2 + _SHORT.unpack_from(view, topic_end)[0] != end:
+        return False
+    return body_start == body_end or crc32(view[body_start:body_end]) & CRC_MASK == body_crc
+
+
 def find_valid_after(view: memoryview, base: int, position: int) -> int | None:
     """Position of the first valid record after ``position``, ``None`` when there is none in the segment."""
     start = position + 1

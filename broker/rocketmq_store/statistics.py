@@ -40,6 +40,7 @@ def take_statistics(
         get_found_count=reader.found_count,
         get_missed_count=reader.missed_count,
         get_message_count=reader.message_count,
+        damaged_message_count=reader.damaged_count,
         index_pending_count=len(dispatcher.index.pending),
         waiting_durable_count=flusher.waiting_count if flusher is not None else 0,
         pending_dispatch_count=len(dispatcher.pending),

@@ -147,6 +147,8 @@ class StoreStatistics(msgspec.Struct, frozen=True, kw_only=True):
     get_found_count: int
     get_missed_count: int
     get_message_count: int
+    # Not delivered because a bad disk changed them; those that nobody asked for are not known.
+    damaged_message_count: int
     index_pending_count: int
     waiting_durable_count: int
     pending_dispatch_count: int

@@ -1,4 +1,4 @@
-"""``python -m e2e.chaos --short|--long [--seed N] [--only NAME]``: run the experiments, print the table, exit 1 on any violation."""
+"""``python -m e2e.chaos --short|--long [--seed N] [--only NAME]``: experiments, their table, exit 1 on violations."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``python -m e2e.chaos.failing_broker FILE N ARGUMENTS``: a broker whose N-th sync since FILE exists fails with EIO, and all later ones."""
+"""``python -m e2e.chaos.failing_broker FILE N ARGUMENTS``: its N-th sync since FILE exists fails, and all later ones."""
 
 from __future__ import annotations
 

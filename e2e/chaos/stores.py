@@ -67,7 +67,9 @@ def _failing_step(directory: str, sync: bool, operation: str, error_number: int)
 
 
 def _failing_call(directory: str, sync: bool, name: str, error_number: int) -> Findings:
-    return nth_failures.sweep_system(_place(directory, name, sync, error_number), sync=sync, name=name, error_number=error_number)
+    return nth_failures.sweep_system(
+        _place(directory, name, sync, error_number), sync=sync, name=name, error_number=error_number
+    )
 
 
 def _place(directory: str, *words: object) -> Path:
