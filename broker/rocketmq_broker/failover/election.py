@@ -83,6 +83,10 @@ class Election:
         self._is_releasing = False
         self._handover_since: float | None = None
 
+    def reached_at(self, address: str, ha_address: str) -> None:
+        """Where this replica is reached; told with the next renewal."""
+        self._address, self._ha_address = address, ha_address
+
     # What happened.
 
     def observe(self, observed: Observed, now: float) -> None:

@@ -297,6 +297,8 @@ class Succession:
             ", ".join(self._voted.record.in_sync),
         )  # fmt: skip
         await self._on_elected(epoch)
+        # The system may have chosen the port only now.
+        self._voted.reached_at(self._identity.address, self._identity.ha_address)
         if not is_first:
             self._replication.drop_links("a new epoch begins")
         self._guard()
