@@ -107,7 +107,7 @@ class ReplyProcessor:
         start = settings.start_accept_send_request_time_stamp
         if self._clock.now_ms() < start:
             raise RemotingError(ResponseCode.SYSTEM_ERROR, f"broker unable to service, until {start}")
-        if topic in names.TOPICS_CLOSED_TO_CLIENTS:
+        if names.is_closed_to_clients(topic):
             raise RemotingError(ResponseCode.NO_PERMISSION, f"Sending message to topic[{topic}] is forbidden.")
         config = self._topics.get(topic)
         if config is None:

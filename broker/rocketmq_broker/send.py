@@ -355,7 +355,7 @@ class SendProcessor:
         problem = names.topic_name_problem(topic)
         if problem is not None:
             raise RemotingError(ResponseCode.INVALID_PARAMETER, problem)
-        if topic in names.TOPICS_CLOSED_TO_CLIENTS:
+        if names.is_closed_to_clients(topic):
             raise RemotingError(ResponseCode.NO_PERMISSION, f"Sending message to topic[{topic}] is forbidden.")
         if config is None or self._creation.is_pending(topic):
             return None

@@ -98,6 +98,11 @@ def is_system_topic(topic: str) -> bool:
     return topic in SYSTEM_TOPICS or topic.startswith(SYSTEM_TOPIC_PREFIX)
 
 
+def is_closed_to_clients(topic: str) -> bool:
+    """Whether only the broker itself may store messages in ``topic``: what it reads there, it believes."""
+    return topic in TOPICS_CLOSED_TO_CLIENTS or topic.startswith(REVIVE_TOPIC_PREFIX)
+
+
 def is_system_group(group: str) -> bool:
     """Whether ``group`` belongs to RocketMQ itself."""
     return group in SYSTEM_GROUPS or group.startswith(SYSTEM_GROUP_PREFIX)

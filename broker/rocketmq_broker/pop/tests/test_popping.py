@@ -198,6 +198,14 @@ async def test_forged_and_foreign_handles_settle_nothing(tmp_path: Path) -> None
         assert peer.broker.pop.queues.in_flight_count == 2
 
 
+async def test_nobody_but_the_broker_writes_into_the_journal(tmp_path: Path) -> None:
+    async with serving(tmp_path) as peer:
+        answer = await peer.send(
+            "rmq_sys_REVIVE_LOG_DefaultCluster", b'["s","cg","T",0,[0]]', properties={"TAGS": "pop"}
+        )
+        assert answer.code == ResponseCode.NO_PERMISSION
+
+
 async def test_limits_are_refused_in_words_of_the_protocol(tmp_path: Path) -> None:
     async with serving(tmp_path, popPollingSize=1, popInflightMessageThreshold=32) as peer:
         await fill(peer, 40)
