@@ -283,7 +283,9 @@ class GroupConsumer(ABC):
 
     async def _pull_once(self, held: ProcessQueue, data: SubscriptionData) -> PullResult:
         position = held.position
-        commit = position if self._model is MessageModel.CLUSTERING and held.is_confirmed and position > 0 else None
+        # Only when nothing is under way here: brokers may process this request after a later commit, and would undo it.
+        is_final = held.is_confirmed and position > 0 and not held.messages
+        commit = position if is_final and self._model is MessageModel.CLUSTERING else None
         result = await self._puller.pull(
             held.queue,
             held.next_offset,
