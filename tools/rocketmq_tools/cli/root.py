@@ -58,6 +58,7 @@ COMMANDS: dict[str, Row] = {
     ),
     "context": Row("rocketmq_tools.cli.context:command", "Other", "Remember clusters by name and choose one."),
     "chaos": Row("rocketmq_tools.cli.chaos:command", "Run", "Do harm to a cluster on this machine: kill its master."),
+    "store": Row("rocketmq_tools.cli.store:command", "Manage", "Verify, dump and describe a broker's store directory."),
     "completion": Row("rocketmq_tools.cli.completion:command", "Other", "Print the completion script of a shell."),
     "version": Row("rocketmq_tools.cli.version:command", "Other", "Print the version."),
 }
