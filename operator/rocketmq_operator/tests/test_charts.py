@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -114,6 +115,22 @@ def test_the_last_stage_of_an_image_has_no_build_tools_and_no_root(folder: str) 
     )
     assert not re.search(r"\bpip\b|python3-dev|python3-venv|gcc|build-essential", stages[-1])
     assert re.search(r"^USER \d+:\d+$", stages[-1], re.MULTILINE)
+
+
+@pytest.mark.parametrize(("part", "wanted"), [("server", False), ("operator", True), ("build", None)])
+def test_images_install_what_the_project_needs_as_the_lock_has_it(part: str, wanted: bool | None) -> None:
+    folder = chart_schemas.REPOSITORY / "requirements"
+    pins = {
+        path: re.findall(r"^([\w.-]+)==(\S+)", (folder / path).read_text(encoding="utf-8"), re.MULTILINE)
+        for path in ("lock.txt", f"{part}.txt")
+    }
+    assert set(pins[f"{part}.txt"]) <= set(pins["lock.txt"])
+    project = tomllib.loads((chart_schemas.REPOSITORY / "pyproject.toml").read_text(encoding="utf-8"))
+    needed = ["hatchling"] if wanted is None else list(project["project"]["dependencies"])
+    if wanted:
+        needed += project["project"]["optional-dependencies"]["operator"]
+    names = {re.split(r"[^\w.-]", one, maxsplit=1)[0] for one in needed}
+    assert names <= {name for name, _ in pins[f"{part}.txt"]}
 
 
 def test_the_reference_page_is_the_generated_one() -> None:
