@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from datetime import timedelta
 from typing import Any
 
@@ -143,8 +144,9 @@ def test_a_restart_keeps_what_waits(
             first.broker.process.kill()
         else:
             first.broker.process.stop()
-    second = reopen(peer_kind, tmp_path / "second", first.broker, SETTINGS)
-    with second:
+    with ExitStack() as stack:
+        second = reopen(peer_kind, tmp_path / "second", first.broker, SETTINGS)
+        stack.callback(second.stop)
         session = Session(java5, second, clients, unique)
         consumer = session.consume(topic, unique("group"))
         messages = java5.receive(consumer, 11, timeout_seconds=90)
@@ -158,11 +160,11 @@ def test_the_other_broker_delivers_and_recalls_what_waits_in_a_store(
     with tools():
         apache()
     topic = unique("Timer")
-    settings = {**STORE_SETTINGS, "recallMessageEnable": "true"}
+    settings = {**STORE_SETTINGS, "timerWheelEnable": "true", "recallMessageEnable": "true"}
     with Cluster(writer, tmp_path / "first", settings=settings) as first:
         session = Session(java5, first, clients, unique)
         session.send(topic, [{"body": "first"}])
-        due_ms = now_ms() + 25_000
+        due_ms = now_ms() + 50_000
         sent = session.send(topic, [{"body": str(n), "setDeliverTimeMs": due_ms + 700 * n} for n in range(10)])
         session.send(topic, [{"body": "soon", "setDelayTimeMs": 1000}])
         consumer = session.consume(topic, unique("group"))
@@ -170,13 +172,15 @@ def test_the_other_broker_delivers_and_recalls_what_waits_in_a_store(
         java5.call("consumer.stop", name=consumer)
         session.close()
         first.broker.process.stop()
-    with reopen(reader, tmp_path / "second", first.broker, settings) as second:
+    with ExitStack() as stack:
+        second = reopen(reader, tmp_path / "second", first.broker, settings)
+        stack.callback(second.stop)
         session = Session(java5, second, clients, unique)
-        handle = sent[3]["recall_handle"]
+        handle = sent[8]["recall_handle"]
         java5.call("producer.recall", name=session.producer, topic=topic, handle=handle)
         consumer = session.consume(topic, unique("other"))
-        messages = java5.receive(consumer, 11, timeout_seconds=90)
-        assert sorted(m["body"] for m in messages) == sorted(["first", "soon", *(str(n) for n in range(10) if n != 3)])
+        messages = java5.receive(consumer, 11, timeout_seconds=120)
+        assert sorted(m["body"] for m in messages) == sorted(["first", "soon", *(str(n) for n in range(10) if n != 8)])
         for message in messages:
             if message["body"].isdigit():
                 check_punctual(message, due_ms + 700 * int(message["body"]))
