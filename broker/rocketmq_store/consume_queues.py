@@ -428,11 +428,11 @@ class QueueTable:
                     except (StoreCorrupt, StoreMisconfigured) as finding:
                         refused.append((queue, finding))
         is_any_fit = any(queue.segment_firsts for queue in self.by_key.values())
-        for queue, finding in refused:
-            if isinstance(finding, StoreMisconfigured) and not is_any_fit:
-                raise finding
+        for queue, problem in refused:
+            if isinstance(problem, StoreMisconfigured) and not is_any_fit:
+                raise problem
             queue.discard_files()
-            self.problems.append(str(finding))
+            self.problems.append(str(problem))
 
     def get(self, topic: str, queue_id: int) -> ConsumeQueue | None:
         """The queue, or ``None`` when nothing was ever stored in it."""

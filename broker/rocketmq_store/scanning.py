@@ -109,13 +109,13 @@ def is_record_of(
     body_start = position + (68 if sys_flag & 0x10 else 56) + (32 if not sys_flag & 0x20 else 44)
     if (magic != MAGIC_V1 and magic != MAGIC_V2) or body_start > end:
         return False
-    body_end = body_start + _BODY_SIZE.unpack_from(view, body_start - 4)[0]
+    body_end: int = body_start + _BODY_SIZE.unpack_from(view, body_start - 4)[0]
     topic_end = body_end + len(topic_part)
     if not body_start <= body_end or topic_end + 2 > end or view[body_end:topic_end] != topic_part:
         return False
     if topic_end + 2 + _SHORT.unpack_from(view, topic_end)[0] != end:
         return False
-    return body_start == body_end or crc32(view[body_start:body_end]) & CRC_MASK == body_crc
+    return body_start == body_end or bool(crc32(view[body_start:body_end]) & CRC_MASK == body_crc)
 
 
 def find_valid_after(view: memoryview, base: int, position: int) -> int | None:
@@ -155,7 +155,7 @@ def has_unwritten_part(view: memoryview, start: int, end: int) -> bool:
 def end_of_damage(view: memoryview, position: int) -> int:
     """Where a bad record at ``position`` ends if nothing valid follows in the segment: at the filler, else at the segment's end."""
     if position + 8 <= len(view):
-        (size,) = _BODY_SIZE.unpack_from(view, position)
+        size: int = _BODY_SIZE.unpack_from(view, position)[0]
         end = position + size
         if size >= RECORD_SIZE_MIN and end <= len(view) and parse(view, end, 0, check_crc=False) is Blank.FILLER:
             return end

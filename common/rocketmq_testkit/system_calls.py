@@ -45,11 +45,11 @@ class FailingCalls:
     @contextmanager
     def installed(self) -> Iterator[Self]:
         """All `RealFiles` of this process go through here."""
-        files.os = self  # type: ignore[assignment]
+        vars(files)["os"] = self
         try:
             yield self
         finally:
-            files.os = os
+            vars(files)["os"] = os
 
     def fail(self, name: str, number: int, error_number: int = errno.EIO) -> None:
         """Let the ``number``-th (from 1) call of ``name`` fail."""

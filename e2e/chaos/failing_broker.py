@@ -29,5 +29,5 @@ class FailingSyncs:
 
 
 if __name__ == "__main__":
-    files.os = FailingSyncs(sys.argv[1], int(sys.argv[2]))  # type: ignore[assignment]
+    vars(files)["os"] = FailingSyncs(sys.argv[1], int(sys.argv[2]))
     sys.exit(broker.main(sys.argv[3:]))

@@ -80,7 +80,12 @@ def test_every_sync_of_a_running_store_is_made_by_an_io_thread(tmp_path):
     synced_by: set[threading.Thread] = set()
     explorer = Explorer(place, sync=True, seed=SEED)
     explorer.harness.open()
-    explorer.files.on_step = lambda operation, path: "sync" in operation and synced_by.add(threading.current_thread())
+
+    def note(operation: str, path: Path) -> None:
+        if "sync" in operation:
+            synced_by.add(threading.current_thread())
+
+    explorer.files.on_step = note
     try:
         for _ in range(40):
             explorer.step("put")
