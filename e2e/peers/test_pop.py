@@ -5,11 +5,14 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from e2e.clusters import Cluster
+from e2e import toolchain
+from e2e.clusters import TEST_BROKER_SETTINGS, Cluster, Kind
+from e2e.conftest import tools
 from e2e.drivers import Driver
 from e2e.processes import wait_until
 from rocketmq_client import PopConsumer, PoppedMessage, Producer
@@ -199,6 +202,30 @@ def test_a_popping_push_consumer_gets_failed_messages_again(
         return times if len(times) >= 2 else None
 
     assert wait_until(twice, "the failed message again", 120.0, poll_seconds=0.2) == [0, 1]
+
+
+def test_what_apache_handed_out_comes_again_from_the_broker_that_takes_its_store_over(
+    java5: Driver, tmp_path: Path, unique: Unique, clients: Clients
+) -> None:
+    with tools():
+        toolchain.apache()
+    with Cluster(Kind.APACHE, tmp_path / "apache", settings=TEST_BROKER_SETTINGS) as first:
+        bench = PopBench(java5, first, unique, clients)
+        bench.send(*(f"{n}" for n in range(4)))
+        found = bench.wait_popped(4, invisible_ms=20_000)
+        bench.ack_all(found[:1])
+        first.broker.process.stop()
+        left = first.broker
+    second = Cluster(Kind.OURS, tmp_path / "ours", broker_names=(), settings=TEST_BROKER_SETTINGS)
+    with second:
+        second.add_broker(left.name, store=left.store, port=left.port)
+        second.wait_registered()
+        bench.cluster = second
+        again = bench.wait_popped(3)
+        assert bodies(again) == bodies(found[1:])
+        assert {message["reconsume_times"] for message in again} == {1}
+        bench.ack_all(again)
+        assert bench.pop(poll_ms=3000) == []
 
 
 async def sent_to(cluster: Cluster, topic: str, *sent: str, **options: Any) -> None:
