@@ -189,6 +189,7 @@ class Broker:
             latencies=lambda: {} if self.server is None else self.server.latencies,
             recovery=lambda: self.recovery,
             replication=self.replication.status,
+            succession=lambda: None if self.succession is None else self.succession.status(),
             transactions=self.transactions,
             timers=self.timers,
             pop=self.pop,

@@ -16,6 +16,7 @@ from rocketmq_broker.admin.progress import Progress
 from rocketmq_broker.clients.consumers import Consumers
 from rocketmq_broker.clients.producers import Producers
 from rocketmq_broker.consumer_offsets import ConsumerOffsets
+from rocketmq_broker.failover.succession import SuccessionStatus
 from rocketmq_broker.groups import GroupTable
 from rocketmq_broker.ha.status import FollowingStatus, MasterStatus
 from rocketmq_broker.pop.metrics import pop_families
@@ -68,6 +69,7 @@ class BrokerMetrics:
         latencies: Callable[[], Latencies],
         recovery: Callable[[], RecoveryReport | None],
         replication: Callable[[], MasterStatus | FollowingStatus | None],
+        succession: Callable[[], SuccessionStatus | None],
         transactions: Transactions,
         timers: TimerService,
         pop: Pop,
@@ -89,6 +91,7 @@ class BrokerMetrics:
         self._latencies = latencies
         self._recovery = recovery
         self._replication = replication
+        self._succession = succession
         extra = parse_labels(settings.metrics_label)
         self._common = {
             "cluster": settings.broker_cluster_name,
@@ -107,6 +110,7 @@ class BrokerMetrics:
         yield from self._calls()
         yield from self._storage()
         yield from self._replicas()
+        yield from self._elections()
         yield from transaction_families(self._transactions, self._gauge, self._counter, self._histogram)
         yield from pop_families(self._pop, self._gauge, self._counter)
         yield from timer_families(self._timers, self._gauge, self._counter, self._histogram)
@@ -276,6 +280,19 @@ class BrokerMetrics:
         yield self._single(
             "rocketmq_flush_duration_seconds", "Duration of the last sync of the log", store.last_flush_ms / 1000
         )
+
+    def _elections(self) -> Iterator[Family | None]:
+        status = self._succession()
+        if status is not None:
+            for name, text, value in (
+                ("rocketmq_failover_epoch", "Epoch of the group's lease, as this replica saw it last", status.epoch),
+                ("rocketmq_failover_is_master", "1 while this replica leads its group", int(status.is_master)),
+                ("rocketmq_failover_may_write", "1 while the lease lets this replica take messages", int(status.may_write)),
+                ("rocketmq_failover_members", "Replicas in the in-sync set of the lease", len(status.in_sync)),
+                ("rocketmq_failover_is_suspect", "1 while a power loss may have cut this log", int(status.is_suspect)),
+                ("rocketmq_failover_lease_reachable", "1 while the lease can be read", int(not status.problem)),
+            ):
+                yield self._single(name, text, value)
 
     def _replicas(self) -> Iterator[Family | None]:
         status = self._replication()

@@ -13,6 +13,7 @@ from rocketmq_broker.clients.consumers import Consumers
 from rocketmq_broker.clients.producers import Producers
 from rocketmq_broker.consumer_offsets import ConsumerOffsets
 from rocketmq_broker.delay import DelaySchedule
+from rocketmq_broker.failover.succession import SuccessionStatus
 from rocketmq_broker.groups import GroupTable
 from rocketmq_broker.ha.status import FollowingStatus, MasterStatus
 from rocketmq_broker.identity import Identity
@@ -60,6 +61,7 @@ class Observation:
         latencies: Callable[[], Latencies],
         recovery: Callable[[], RecoveryReport | None],
         replication: Callable[[], MasterStatus | FollowingStatus | None],
+        succession: Callable[[], SuccessionStatus | None],
         transactions: Transactions,
         timers: TimerService,
         pop: Pop,
@@ -78,7 +80,7 @@ class Observation:
 
         self.metrics = BrokerMetrics(
             settings, topics, groups, offsets, consumers, producers, store, statistics, self.admin.progress,
-            files, clock, latencies=latencies, recovery=recovery, replication=replication,
+            files, clock, latencies=latencies, recovery=recovery, replication=replication, succession=succession,
             transactions=transactions, timers=timers, pop=pop,
         )  # fmt: skip
 

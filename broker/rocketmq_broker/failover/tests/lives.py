@@ -58,8 +58,11 @@ class Replica:
 
     @property
     def leads(self) -> bool:
-        """It is master and may write."""
-        status = self.broker.succession.status() if self.broker is not None and self.broker.succession else None
+        """It is master, reached by slaves, and may write."""
+        broker = self.broker
+        if broker is None or broker.succession is None or not broker.identity.ha_port:
+            return False
+        status = broker.succession.status()
         return status is not None and status.may_write
 
     @property

@@ -52,6 +52,9 @@ async def test_a_slave_of_the_group_refuses_sends_and_has_what_the_master_acknow
         assert first.broker.settings.broker_id == 0
         assert second.broker.settings.broker_id == 1
         assert first.broker.topics.data_version.state_version == 1
+        text = b"".join(family.encode() for family in first.broker.observation.metrics.collect() if family is not None)
+        assert b"rocketmq_failover_epoch" in text
+        assert b"rocketmq_failover_may_write" in text
 
 
 async def test_roles_change_while_brokers_run_and_messages_stay(tmp_path: Path) -> None:

@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
 import os
 import signal
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
 
+from rocketmq_broker.failover.lease import LeaseRecord
 from rocketmq_client import Admin, ConsumeFrom, Producer, PushConsumer
 from rocketmq_operator.model import RocketMQCluster
+from rocketmq_tools.cli import main
 from rocketmq_tools.embedded import clusters, starting
 from rocketmq_tools.embedded.directories import ClusterDirectory
+from rocketmq_tools.embedded.leases import read_lease
 from rocketmq_tools.embedded.ports import HeldPorts
 from rocketmq_tools.embedded.state import ClusterState, read_state
 from rocketmq_tools.embedded.tests.clusters_for_tests import cluster, wait_until
@@ -94,6 +100,35 @@ async def test_every_broker_is_known_to_every_name_server_when_up_returns(direct
         async with Admin(name_server) as admin:
             known = {b.address for b in (await admin.brokers.cluster()).addresses()}
         assert known == {p.address for p in state.processes if p.role == "broker"}
+
+
+@pytest.mark.timeout(240)
+async def test_a_group_of_two_replaces_its_killed_master_and_changes_it_on_request(
+    directory: ClusterDirectory, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def told(*words: str) -> dict[str, Any]:
+        assert main([*words, "--data", str(directory.root), "-o", "json"]) == 0
+        answer: dict[str, Any] = json.loads(capsys.readouterr().out)
+        return answer
+
+    state = up(cluster(replicas_per_group=2), directory)
+    sent = [f"message {n}".encode() for n in range(20)]
+    await send(state, sent)
+    first = {p["name"]: p["brokerRole"] for p in told("ps")["processes"] if p["role"] == "broker"}
+    assert sorted(first.values()) == ["SLAVE", "SYNC_MASTER"]
+    wait_until(lambda: len((read_lease(directory, "demo-b0") or LeaseRecord()).in_sync) == 2, "both are in sync")
+
+    killed = await asyncio.to_thread(told, "chaos", "kill-master")
+    assert first[killed["killed"]] == "SYNC_MASTER"
+    assert first[killed["master"]] == "SLAVE"
+    assert await receive(state, len(sent), "after-kill") == set(sent)
+
+    wait_until(lambda: len((read_lease(directory, "demo-b0") or LeaseRecord()).in_sync) == 2, "the killed one is back")
+    changed = await asyncio.to_thread(told, "broker", "switchover", "--to", killed["killed"])
+    assert (changed["from"], changed["master"]) == (killed["master"], killed["killed"])
+    assert await receive(state, len(sent), "after-switchover") == set(sent)
+    roles = {p["name"]: p["brokerRole"] for p in told("ps")["processes"] if p["role"] == "broker"}
+    assert roles == first
 
 
 def test_a_broker_that_refuses_its_configuration_is_quoted(directory: ClusterDirectory) -> None:
