@@ -102,7 +102,11 @@ class LocalServer:
         self._loop, self._stopping = asyncio.get_running_loop(), asyncio.Event()
         names = NameServer(
             NamesrvSettings(
-                kv_config_path=str(directory / "kvConfig.json"), listen_port=0, bind_address=HOST, http_port=-1
+                kv_config_path=str(directory / "kvConfig.json"),
+                config_store_path=str(directory / "namesrv.properties"),
+                listen_port=0,
+                bind_address=HOST,
+                http_port=-1,
             )
         )
         await names.start()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from rocketmq_client import (
+    Admin,
     ConsumeFrom,
     MessageView,
     Producer,
@@ -78,6 +79,29 @@ async def test_sends_and_their_consumption_are_found_in_the_trace_topic_by_messa
     assert {record[6] for record in before} == {"0", "1"}
     keys = " ".join(parse_properties(m.properties)["KEYS"] for m in cluster.broker.messages(TRACE_TOPIC)).split()
     assert {sent.message_id, "k1", "k2"} <= set(keys)
+
+
+async def test_administration_reads_the_way_of_a_message_back(cluster):
+    async def listener(message: MessageView) -> None:
+        del message
+
+    async with Tracer(cluster.name_server) as tracer:
+        async with Producer(cluster.name_server, group="pg", tracer=tracer) as producer:
+            receipt = await producer.send("orders", b"x", tag="t", keys="k")
+        async with PushConsumer(
+            cluster.name_server, group="g", topics="orders", listener=listener, consume_from=ConsumeFrom.FIRST,
+            tracer=tracer,
+        ) as consumer:  # fmt: skip
+            await until(lambda: consumer.is_idle)
+    async with Admin(cluster.name_server) as admin:
+        events = await admin.messages.trace(receipt.message_id)
+        assert await admin.messages.trace("0" * 32) == []
+    assert sorted((e.kind, e.group, e.is_success) for e in events) == [
+        ("Pub", "pg", True), ("SubAfter", "g", True), ("SubBefore", "g", True),
+    ]  # fmt: skip
+    sent = next(e for e in events if e.kind == "Pub")
+    assert (sent.topic, sent.tag, sent.keys, sent.host) == ("orders", "t", "k", cluster.broker.address)
+    assert next(e for e in events if e.kind == "SubAfter").detail == "SUCCESS"
 
 
 async def test_a_failed_send_is_traced_as_failed(cluster):

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from rocketmq_tools.cli import upkeep
 from rocketmq_tools.cli.names import complete_broker
 from rocketmq_tools.cli.options import Globals, namesrv_option, output_option, watch_option
 from rocketmq_tools.cli.output import show
@@ -125,6 +126,10 @@ def set_config(settings: Globals, broker: str, changes: tuple[str, ...]) -> None
 
     with_admin(settings, work)
     note(f"{broker}: {', '.join(changes)}")
+
+
+for verb in upkeep.COMMANDS:
+    command.add_command(verb)
 
 
 async def _one(admin: Admin, broker: str) -> BrokerAddress:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from rocketmq_tools.cli import message_actions
 from rocketmq_tools.cli.message_views import COLUMNS, as_data, as_row, body_text
 from rocketmq_tools.cli.names import complete_topic
 from rocketmq_tools.cli.options import Globals, namesrv_option, output_option
@@ -234,6 +235,10 @@ def decode(settings: Globals, message_id: str, unique: bool) -> None:
     show(settings, data, ("FIELD", "VALUE"), [[name, str(value)] for name, value in data.items()])
     if not unique and data["port"] == 0:
         note("port 0 is unusual: is it a unique id? try --unique")
+
+
+for verb in message_actions.COMMANDS:
+    command.add_command(verb)
 
 
 def _unique_id(message_id: str) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """The single roles: ``rocketmq namesrv -c FILE`` and ``rocketmq broker -c FILE -n ADDRESSES``, as the images run them.
 
-``broker`` is also the noun of ``rocketmq broker ls|status|config``: it is the role when nothing or a flag follows it.
+Both are also nouns (``rocketmq broker ls``, ``rocketmq namesrv kv``): they are the role when nothing or a flag follows.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ def role_of(words: Sequence[str]) -> str | None:
     """The role that ``words`` (the arguments of the command) start, or None when they are something else."""
     if not words or words[0] not in ROLE_MODULES:
         return None
-    if len(words) == 1 or words[1].startswith("-") or words[0] == "namesrv":
+    if len(words) == 1 or words[1].startswith("-"):
         return words[0]
     return None
 

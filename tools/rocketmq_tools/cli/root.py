@@ -38,7 +38,11 @@ COMMANDS: dict[str, Row] = {
     ),
     "ps": Row("rocketmq_tools.cli.ps:command", "Run", "Show the processes of a cluster that `up` started."),
     "logs": Row("rocketmq_tools.cli.logs:command", "Run", "Show what the processes of a cluster wrote."),
-    "namesrv": Row("rocketmq_tools.cli.namesrv:command", "Run", "Run one name server: -c FILE."),
+    "namesrv": Row(
+        "rocketmq_tools.cli.namesrv:command",
+        "Run",
+        "Run one name server: -c FILE; or show and configure them: ls, config, kv.",
+    ),
     "operator": Row(
         "rocketmq_tools.cli.operator:command", "Run", "Run the operator of RocketMQClusters in Kubernetes."
     ),

@@ -67,6 +67,7 @@ def test_every_command_of_ours_has_help_that_matches_its_summary_line(
         (["broker", "status", "-n", "x"], None),
         (["namesrv"], "namesrv"),
         (["namesrv", "-c", "x"], "namesrv"),
+        (["namesrv", "kv", "ls", "x"], None),
         (["topic", "ls"], None),
     ],
 )
