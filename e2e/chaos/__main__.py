@@ -20,6 +20,7 @@ EXPERIMENTS: dict[str, Experiment] = {
     "crash-states-sync": stores.crash_states_sync,
     "failing-steps": stores.failing_steps,
     "failing-calls": stores.failing_calls,
+    "failover-simulation": stores.failover,
     "bit-flips": bit_flips.run,
     "kill-async": kills.single_async,
     "kill-sync": kills.single_sync,

@@ -1,4 +1,4 @@
-"""Stores without a broker: crash states in memory and failing calls, spread over the machine's cores."""
+"""What needs no process: crash states in memory, failing calls, simulated failover; spread over the machine's cores."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from e2e.chaos.outcomes import Outcome, Scale
+from rocketmq_broker.failover.tests import simulated_group
 from rocketmq_store.tests import nth_failures
 from rocketmq_store.tests.crash_states import Findings, explore
 
@@ -18,6 +19,8 @@ CRASH_STATES = (3000, 100_000)  # both flush modes together
 # Each task explores this many, from a seed of its own.
 STATES_PER_TASK = 500
 SEEDS_PER_TASK = 1000
+FAILOVER_SEEDS = (200, 20_000)
+SEEDS_AT_ONCE = 50
 
 
 def crash_states_async(directory: Path, scale: Scale) -> Outcome:
@@ -48,6 +51,13 @@ def failing_calls(directory: Path, scale: Scale) -> Outcome:
     return _spread(_failing_call, tasks)
 
 
+def failover(directory: Path, scale: Scale) -> Outcome:
+    """Seeded simulations of a group that elects its masters: never two writers, nothing acknowledged lost, convergence."""
+    count = scale.of(*FAILOVER_SEEDS)
+    tasks = [(first, min(SEEDS_AT_ONCE, count - first)) for first in range(0, count, SEEDS_AT_ONCE)]
+    return _spread(_simulate, tasks)
+
+
 def _crash_states(directory: Path, scale: Scale, *, sync: bool) -> Outcome:
     count = scale.of(*CRASH_STATES) // 2
     tasks = [
@@ -70,6 +80,17 @@ def _failing_call(directory: str, sync: bool, name: str, error_number: int) -> F
     return nth_failures.sweep_system(
         _place(directory, name, sync, error_number), sync=sync, name=name, error_number=error_number
     )
+
+
+def _simulate(first: int, count: int) -> Findings:
+    findings = Findings()
+    for seed in range(first, first + count):
+        findings.states += 1
+        try:
+            simulated_group.run(seed)
+        except AssertionError as error:
+            findings.errors.append(str(error))
+    return findings
 
 
 def _place(directory: str, *words: object) -> Path:
