@@ -63,3 +63,17 @@ async def test_a_deleted_topic_takes_its_flights_with_it(tmp_path: Path) -> None
             while peer.broker.pop.queues.revival.next_due_ms() is not None:
                 await asyncio.sleep(0.02)
         assert peer.broker.topics.get("%RETRY%cg_T") is None
+
+
+async def test_with_sync_flush_too_messages_come_again_and_stay_acknowledged(tmp_path: Path) -> None:
+    async with serving(tmp_path, flushDiskType="SYNC_FLUSH") as peer:
+        for number in range(2):
+            await peer.send(body=b"%d" % number)
+        found = popped(await pop(peer, invisible_time=500))
+        await ack(peer, found[0][1])
+        ((message, handle),) = popped(await pop(peer, poll_time=20_000))
+        assert (message.body, message.reconsume_times) == (b"1", 1)
+        await ack(peer, handle)
+    async with serving(tmp_path, flushDiskType="SYNC_FLUSH") as peer:
+        assert (await pop(peer)).code == ResponseCode.POLLING_TIMEOUT
+        assert peer.broker.offsets.query("cg", "T", 0) == 2
