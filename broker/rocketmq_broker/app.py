@@ -119,6 +119,7 @@ class Broker:
         self.locks = QueueLocks(self.clock)
         self.client = RemotingClient()
         self.registration = Registration(settings, self.identity, self.topics, self.client, self.clock, self.tasks)
+        self.registration.on_moved = lambda: self.store.set_store_host(self.identity.store_host)
         self.topics.announce = self.registration.announce
         self.delay = DelaySchedule(
             settings,
@@ -130,9 +131,7 @@ class Broker:
             self.io,
             delay_levels_ms=delay_levels_ms,
         )
-        self.timers = TimerService(
-            settings, self.store, self.statistics, self.files, directory, self.clock, self.io
-        )
+        self.timers = TimerService(settings, self.store, self.statistics, self.files, directory, self.clock, self.io)
         self.timer_sending = TimerSender(settings, self.timers, self.clock)
         self.modes = MessageRequestModes(self.files, directory, self.io)
         self.groups.on_delete.append(self.modes.forget_group)
@@ -377,7 +376,15 @@ class Broker:
         report = self.store.open()
         try:
             self.files.make_directory(Path(self.store_settings.root) / CONFIG_DIRECTORY)
-            for table in (self.topics, self.groups, self.offsets, self.delay, self.timers, self.pop.ordered, self.modes):
+            for table in (
+                self.topics,
+                self.groups,
+                self.offsets,
+                self.delay,
+                self.timers,
+                self.pop.ordered,
+                self.modes,
+            ):
                 table.load()
             if self.succession is not None:
                 self.succession.open(report)

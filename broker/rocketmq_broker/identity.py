@@ -69,10 +69,8 @@ def literal_address(key: str, value: str, patience_seconds: float = 0.0) -> str:
     Blocks for at most ``patience_seconds`` more while the name is unknown; raises SettingsError then.
     """
     text = value.strip().strip("[]")
-    try:
+    if is_literal(text):
         return str(ipaddress.ip_address(text))
-    except ValueError:
-        pass
     deadline = time.monotonic() + patience_seconds
     while True:
         try:
@@ -85,8 +83,17 @@ def literal_address(key: str, value: str, patience_seconds: float = 0.0) -> str:
                 ) from error
             time.sleep(RESOLVE_INTERVAL_SECONDS)
     address = str(found[0][4][0])
-    logger.info("%s=%s resolved to %s, which is kept until restart", key, value, address)
+    logger.info("%s=%s resolved to %s", key, value, address)
     return address
+
+
+def is_literal(value: str) -> bool:
+    """Whether ``value`` is an IP address and not a name; an IPv6 one may stand in brackets."""
+    try:
+        ipaddress.ip_address(value.strip().strip("[]"))
+    except ValueError:
+        return False
+    return True
 
 
 def own_address() -> str:

@@ -1,7 +1,8 @@
 """Telling every name server what this broker has: each period, and at once when a topic changed.
 
 Name servers share nothing, so each is told and each failure stands for itself. Addresses are read again each round, and names among
-them resolved again: a name server that moved is found within a period. A broker without any reachable name server keeps serving.
+them resolved again: a name server that moved is found within a period. So is the broker's own name: a Service that was made anew
+leads to it from another address. A broker without any reachable name server keeps serving.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from collections.abc import Callable
 
 import msgspec
 
-from rocketmq_broker.identity import Identity
+from rocketmq_broker.identity import Identity, is_literal
 from rocketmq_broker.settings import REGISTER_PERIOD_MS_MAX, REGISTER_PERIOD_MS_MIN, BrokerSettings
 from rocketmq_broker.topics import TopicTable
 from rocketmq_common import permissions
@@ -85,6 +86,8 @@ class Registration:
         self.problem = "not registered yet"
         # Called at a slave with (HA address, address) of its master, as each name server answers.
         self.on_master: Callable[[str, str], None] | None = None
+        # Called when the broker's own name leads to another address.
+        self.on_moved: Callable[[], None] | None = None
 
     @property
     def is_registered(self) -> bool:
@@ -152,6 +155,7 @@ class Registration:
                 pass
 
     async def _round(self) -> None:
+        await self._follow_own_name()
         addresses = await self._addresses()
         for gone in [address for address in self.states if address not in addresses]:
             del self.states[gone]
@@ -175,6 +179,24 @@ class Registration:
             self.problem = self.problem if self._settings.namesrv_addr else "namesrvAddr is not set"
         else:
             self.problem = "; ".join(problems)
+
+    async def _follow_own_name(self) -> None:
+        name, identity = self._settings.broker_ip1.strip(), self._identity
+        if not name or name.strip("[]") == identity.host or is_literal(name):
+            return
+        try:
+            async with asyncio.timeout(RESOLVE_TIMEOUT_MS / 1000):
+                infos = await asyncio.get_running_loop().getaddrinfo(name, None, type=socket.SOCK_STREAM)
+        except (OSError, TimeoutError, UnicodeError) as error:
+            logger.warning("brokerIP1=%s: %s: stays %s", name, error or type(error).__name__, identity.host)
+            return
+        found = [str(info[4][0]) for info in infos]
+        if identity.host not in found:
+            logger.warning("brokerIP1=%s leads to %s now, no longer to %s", name, found[0], identity.host)
+            identity.host = found[0]
+            identity.bind(identity.port, identity.vip_port, identity.ha_port)
+            if self.on_moved is not None:
+                self.on_moved()
 
     async def _addresses(self) -> list[str]:
         loop = asyncio.get_running_loop()

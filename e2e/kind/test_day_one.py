@@ -10,7 +10,7 @@ import yaml
 
 from e2e import toolchain
 from e2e.conftest import tools
-from e2e.drivers import Driver, java_driver
+from e2e.drivers import Driver, PeerError, java_driver
 from e2e.kind import clients, images
 from e2e.kind.cluster import KindCluster, Kubernetes
 from e2e.kind.conftest import CHART, OPERATOR_NAMESPACE
@@ -138,7 +138,7 @@ def _wait_leader(cluster: Kubernetes) -> None:
     wait_until(leads, "a new operator leads", 90, poll_seconds=0.5)
 
 
-def test_drift_is_restored_and_an_event_says_why(cluster: Kubernetes, namespace: str) -> None:
+def test_drift_is_restored_and_an_event_says_why(cluster: KindCluster, namespace: str, inside: Driver) -> None:
     claims = {claim["metadata"]["name"] for claim in cluster.objects("pvc", "-n", namespace)}
     alive = lives(cluster, namespace)
     started = time.monotonic()
@@ -169,6 +169,18 @@ def test_drift_is_restored_and_an_event_says_why(cluster: Kubernetes, namespace:
     assert lives(cluster, namespace)[f"{NAME}-b0-0"] == alive[f"{NAME}-b0-0"]
     for claim in {claim["metadata"]["name"] for claim in cluster.objects("pvc", "-n", namespace)} - claims:
         cluster.kubectl("delete", "pvc", claim, "-n", namespace)
+    # The Service has another address now; the broker must say so, and clients find it.
+    make_topic(cluster, namespace, "drifted", NAME)
+    with clients.producing(inside, f"{NAME}-namesrv.{namespace}.svc:9876", "drifter"):
+        wait_until(lambda: _is_sent(inside), "a client reaches the broker", 120, poll_seconds=1.0)
+
+
+def _is_sent(driver: Driver) -> bool:
+    try:
+        clients.send(driver, "drifter", "drifted", "hello")
+    except PeerError:
+        return False
+    return True
 
 
 def test_a_deleted_cluster_keeps_its_claims_and_its_messages_come_back(

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import msgspec
 
-from rocketmq_broker.tests.harness import serving
+from rocketmq_broker.tests.harness import messages_of, serving
 from rocketmq_common.topics import TopicConfig
 from rocketmq_remoting.bodies import RegisterBrokerBody
 from rocketmq_remoting.codes import RequestCode, ResponseCode
@@ -94,6 +94,24 @@ async def test_every_name_server_knows_the_broker_when_it_is_ready_and_forgets_i
                 assert wrapper.data_version == peer.broker.topics.data_version
             assert peer.broker.registration.is_registered_everywhere
         assert [[h.broker_addr for h in s.left] for s in servers] == [[peer.address]] * 2
+
+
+async def test_a_broker_whose_name_leads_elsewhere_says_so(tmp_path: Path) -> None:
+    async with (
+        name_servers(1) as (server,),
+        serving(tmp_path, namesrvAddr=server.address, brokerIP1="localhost") as peer,
+    ):
+        identity = peer.broker.identity
+        here = identity.address
+        assert server.registrations[-1][0].broker_addr == here
+        # As if the name had led to another address when it was resolved first.
+        identity.host = "192.0.2.7"
+        identity.bind(identity.port, identity.vip_port, identity.ha_port)
+        await peer.send("fresh")
+        assert identity.address == here
+        assert server.registrations[-1][0].broker_addr == here
+        (message,) = messages_of(await peer.pull("fresh"))
+        assert message.store_host == identity.store_host
 
 
 async def test_a_new_topic_is_known_to_every_name_server_before_its_send_is_answered(tmp_path: Path) -> None:
