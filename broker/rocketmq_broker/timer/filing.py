@@ -33,7 +33,8 @@ ROLL_SLOTS_MAX: Final = 604_740
 
 
 class TimerFiling:
-    """Reads on from ``start``. `offset` is the next message of the queue; below `held_below` stands what was there at the start."""
+    """Reads on from ``start``. `offset` is the next message of the queue; what stands below
+    `held_below` is read before anything is fired."""
 
     def __init__(
         self,
@@ -71,6 +72,10 @@ class TimerFiling:
     def has_caught_up(self) -> bool:
         """Whether everything was read that the start found: only then is it known what was recalled."""
         return self.is_stuck or self.offset >= min(self.held_below, self._queue.end)
+
+    def hold(self) -> None:
+        """Nothing more is to be fired before everything was read that the queue holds now."""
+        self.held_below = self._queue.end
 
     def has_read(self, log_end: int) -> bool:
         """Whether no message below a commit log offset is unread. Raises OSError."""
@@ -157,11 +162,11 @@ class TimerFiling:
         return True
 
     def _is_known(self, number: int, properties: bytes, place: int) -> bool:
-        """Whether the wheel that was lost had done with a message: delivered it, or put a younger copy into the queue."""
+        """Whether an earlier run had done with a message: delivered it, or put a younger copy into the queue."""
         start = self._start
-        if self.offset >= start.rebuild_to:
+        if self.offset >= start.doubtful_to:
             return False
-        if number < start.read and self.offset < start.known_to:
+        if start.is_rebuilt and number < start.read and self.offset < start.known_to:
             return True
         return self._delivery.is_stored_after(names.TIMER_TOPIC, properties, place)
 

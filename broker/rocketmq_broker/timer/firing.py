@@ -58,10 +58,12 @@ class TimerFiring:
         self._clock = clock
         # The store takes nothing now.
         self.is_blocked = False
+        # Something went round again; it must be read before later slots are fired, for it may be a recall of what is in them.
+        self.has_rolled = False
 
     def turn(self, deadline: float) -> bool:
         """Fire what is due until the monotonic time ``deadline``; True when more can be done now. Raises OSError."""
-        self.is_blocked = False
+        self.is_blocked = self.has_rolled = False
         if self._settings.timer_stop_dequeue:
             return False
         is_more = self._schedule.activate(self._clock.now_ms())
@@ -83,7 +85,7 @@ class TimerFiring:
                 if self._clock.now_ms() >= slot.end_ms:
                     self._finish(slot)
                     is_more = True
-            if monotonic() > deadline:
+            if self.has_rolled or monotonic() > deadline:
                 return True
         return is_more
 
@@ -116,6 +118,7 @@ class TimerFiring:
             is_known = is_doubtful and self._delivery.is_stored_after(names.TIMER_TOPIC, properties, unit.offset)
             if not is_known and not self._delivery.put_again(record):
                 return False
+            self.has_rolled = True
             self._counts.add(topic, -1 if timer_fields(properties).recalled is None else 1)
             return True
         if slot.recalled and self._is_recalled(slot, topic, properties):

@@ -259,7 +259,7 @@ class TimerService:
             start.queue_offset = max(start.queue_offset, queue.first_at_or_after(start.last.offset + 1))
         if start.note:
             logger.warning("timer wheel: %s", start.note)
-        if start.rebuild_to > start.queue_offset:
+        if start.is_rebuilt:
             self.counts.clear()
         schedule = SlotSchedule(wheel, self.precision_ms, frontier, numbers)
         release = LogRelease(store, wheel, log, self._delivery, self.precision_ms, self._note_moved)
@@ -322,6 +322,8 @@ class TimerService:
             is_more = work.filing.turn(deadline)
             if work.filing.has_caught_up:
                 is_more = work.firing.turn(deadline) or is_more
+                if work.firing.has_rolled:
+                    work.filing.hold()
             if work.release.is_wanted:
                 is_more = work.release.turn(work.schedule, deadline) or is_more
             is_refused = work.firing.is_blocked or (work.filing.is_stuck and not is_more)

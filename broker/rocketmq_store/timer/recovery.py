@@ -23,16 +23,16 @@ from rocketmq_store.timer.wheel import EMPTY, FILE_NAME, FILE_SIZE, NONE, Slot, 
 class TimerStart(msgspec.Struct, kw_only=True):
     """Where a timer service goes on.
 
-    ``read``: the first slot number not delivered. ``queue_offset``: the next message of the timer topic to be read;
-    below ``rebuild_to`` such messages may have been delivered, recalled or moved on before. ``known_to``: queue offset
-    up to which all slots before ``read`` were delivered. ``doubtful_ms``: what was due before may have been delivered
-    already. ``last``: the youngest
-    unit of the log, whose message was read.
+    ``read``: the first slot number not delivered. ``queue_offset``: the next message of the timer topic to be read. Messages below
+    ``doubtful_to`` may have younger copies in the queue, and what was due before ``doubtful_ms`` may have been delivered: the run
+    before ended badly, or the wheel is built anew (``is_rebuilt``). ``known_to``: queue offset up to which all slots before
+    ``read`` were delivered. ``last``: the youngest unit of the log, whose message was read.
     """
 
     read: int
     queue_offset: int
-    rebuild_to: int = 0
+    doubtful_to: int = 0
+    is_rebuilt: bool = False
     known_to: int = 0
     doubtful_ms: int = 0
     last: Unit | None = None
@@ -96,14 +96,14 @@ def recover(
         log.clear()
         known_to = 0 if checkpoint is None else max(checkpoint.queue_offset, checkpoint.master_queue_offset)
         start = TimerStart(
-            read=read, queue_offset=queue_first, rebuild_to=queue_end, known_to=known_to,
+            read=read, queue_offset=queue_first, is_rebuilt=True, known_to=known_to,
             note="" if queue_end == queue_first else f"built anew from {queue_end - queue_first} messages",
         )  # fmt: skip
     for number in [number for number in wheel.numbers(1) if number < start.read]:
         # Worked off. A message that comes late for it must not be chained to units that are gone, or others by now.
         wheel.put(number, EMPTY)
-    if is_unclean or start.rebuild_to:
-        start.doubtful_ms = store_timestamp_ms
+    if is_unclean or start.is_rebuilt:
+        start.doubtful_ms, start.doubtful_to = store_timestamp_ms, queue_end
     start.queue_offset = min(max(start.queue_offset, queue_first), queue_end)
     return wheel, log, start
 

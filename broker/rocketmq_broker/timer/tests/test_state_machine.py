@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from rocketmq_broker.timer.tests.rig import TimerRig
 
@@ -54,13 +54,15 @@ class TimersMachine(RuleBasedStateMachine):
         if is_settled:
             self.rig.settle()
 
-    @precondition(lambda self: any(model.due_ms > self.now_ms for model in self.models.values()))
-    @rule(data=st.data())
-    def recall(self, data: st.DataObject) -> None:
+    # What is drawn never depends on the state: how far the clock came depends a little on the disk's speed.
+
+    @rule(choice=st.integers(0, 1000))
+    def recall(self, choice: int) -> None:
         waiting = [number for number, model in self.models.items() if model.due_ms > self.now_ms]
-        number = data.draw(st.sampled_from(waiting))
-        self.rig.recall(number, self.models[number].due_ms)
-        self.models[number].is_recalled = True
+        if waiting:
+            number = waiting[choice % len(waiting)]
+            self.rig.recall(number, self.models[number].due_ms)
+            self.models[number].is_recalled = True
 
     @rule(ms=st.one_of(st.integers(1, 300), st.integers(1, 20_000)))
     def wait(self, ms: int) -> None:
@@ -91,13 +93,14 @@ class TimersMachine(RuleBasedStateMachine):
         self.rig.open()
         self.rig.settle()
 
-    @precondition(lambda self: len(self.rig.store._log.segments) > 1)
     @rule()
     def release(self) -> None:
         """Retention takes the oldest segment of the log."""
         store = self.rig.store
+        if len(store._log.segments) < 2:
+            return
         end = store._log.segments[0].end
-        for _ in range(20):
+        for _ in range(100):
             self.rig.flush()
             if self.rig.service.may_remove(end):
                 store._log.remove_first()

@@ -117,7 +117,8 @@ def test_after_a_kill_units_younger_than_the_checkpoint_are_cut_and_chains_led_b
     assert log.end == positions[80]
     assert wheel.slot(5).last == positions[79]
     assert wheel.slot(2).last == NONE
-    assert (start.read, start.queue_offset, start.rebuild_to, start.doubtful_ms) == (3, 9, 0, 4000)
+    assert (start.read, start.queue_offset, start.doubtful_to, start.doubtful_ms) == (3, 9, 50, 4000)
+    assert not start.is_rebuilt
 
 
 @pytest.mark.parametrize("damage", ["no wheel", "no log", "other precision", "log cut", "torn unit", "no checkpoint"])
@@ -147,7 +148,7 @@ def test_files_that_do_not_fit_together_are_built_anew_from_the_queue(tmp_path: 
         checkpoint = None
     wheel, log, start = recovered(tmp_path, checkpoint, is_unclean=True, log_end=log_end)
     assert (log.end, list(wheel.numbers(1))) == (0, [])
-    assert (start.queue_offset, start.rebuild_to) == (0, 50)
+    assert (start.queue_offset, start.doubtful_to, start.is_rebuilt) == (0, 50, True)
 
 
 def test_a_log_that_apache_left_is_taken_as_far_as_it_is_whole(tmp_path: Path) -> None:
