@@ -113,19 +113,15 @@ class TransactionProducer(Producer):
         """
         message = make_message(topic, body, tag=tag, keys=keys, properties=properties, sharding_key=sharding_key)
         m.check_topic(message.topic)
-        if message.delay_level or message.deliver_at_ms:
+        if message.delay_level or message.delay_ms or message.deliver_at_ms:
             raise InvalidArgument("a transaction cannot be delayed", hint="send the delayed message after its commit")
-        unique_id = self._active.unique_ids.create()
-        wire = m.wire_properties(message, unique_id)
-        wire[props.PROPERTY_TRANSACTION_PREPARED] = "true"
-        wire[props.PROPERTY_PRODUCER_GROUP] = self.group
-        if check_immunity_s is not None:
-            wire["CHECK_IMMUNITY_TIME_IN_SECONDS"] = str(check_immunity_s)
-        packed, sys_flag = self._pack(message.body)
-        receipt = await self._deliver(
-            message, encode_wire_properties(wire), packed, sys_flag | sysflags.TRANSACTION_PREPARED, unique_id, queue,
-            None, timeout_ms, is_batch=False,
-        )  # fmt: skip
+        if self._telemetry is None:
+            receipt = await self._send_half(message, check_immunity_s, queue, timeout_ms)
+        else:
+            with self._telemetry.sending(self.group, [message]) as sending:
+                message = sending.messages[0]
+                receipt = await self._send_half(message, check_immunity_s, queue, timeout_ms)
+                sending.sent(receipt)
         if receipt.status is not SendStatus.SEND_OK:
             logger.warning("half message %s is rolled back: %s", receipt.message_id, receipt.status.name)
             await self._end(message, receipt, TransactionState.ROLLBACK, "")
@@ -151,6 +147,21 @@ class TransactionProducer(Producer):
         self._active.tasks.start(self._answer(connection, header, message), f"transaction check of {self.group}")
 
     # -- inside ------------------------------------------------------------------------------------------------------
+
+    async def _send_half(
+        self, message: Message, check_immunity_s: int | None, queue: MessageQueue | None, timeout_ms: int | None
+    ) -> SendReceipt:
+        unique_id = self._active.unique_ids.create()
+        wire = m.wire_properties(message, unique_id)
+        wire[props.PROPERTY_TRANSACTION_PREPARED] = "true"
+        wire[props.PROPERTY_PRODUCER_GROUP] = self.group
+        if check_immunity_s is not None:
+            wire["CHECK_IMMUNITY_TIME_IN_SECONDS"] = str(check_immunity_s)
+        packed, sys_flag = self._pack(message.body)
+        return await self._deliver(
+            message, encode_wire_properties(wire), packed, sys_flag | sysflags.TRANSACTION_PREPARED, unique_id, queue,
+            None, timeout_ms, is_batch=False,
+        )  # fmt: skip
 
     async def _answer(
         self, connection: Connection, header: CheckTransactionStateRequestHeader, message: MessageView

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import importlib
 import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -18,6 +21,9 @@ from rocketmq_client import (
     Producer,
     PushConsumer,
     RequestRefused,
+    SendReceipt,
+    TransactionProducer,
+    TransactionState,
 )
 from rocketmq_client.tests.conftest import until
 from rocketmq_remoting.codes import RequestCode, ResponseCode
@@ -85,6 +91,57 @@ async def test_spans_and_metrics_of_sends_and_listeners_are_linked(cluster):
     assert sums["messaging.client.consumed.messages"] == 4
     assert sums["messaging.client.operation.duration"] == 3
     assert sums["messaging.process.duration"] == 4
+
+
+class Told:
+    """A telemetry that notes what it was told and adds a property."""
+
+    def __init__(self) -> None:
+        self.sends: list[tuple[str, int, bool]] = []
+        self.processed: list[str] = []
+        self.receipts = 0
+        self.messages: list[Message] = []
+
+    @contextmanager
+    def sending(self, group: str, messages: Sequence[Message]) -> Iterator[Told]:
+        self.messages = [replace(m, properties={**m.properties, "traced": "yes"}) for m in messages]
+        before = self.receipts
+        try:
+            yield self
+        finally:
+            self.sends.append((group, len(messages), self.receipts > before))
+
+    def sent(self, receipt: SendReceipt) -> None:
+        self.receipts += 1
+
+    @contextmanager
+    def processing(self, group: str, message: MessageView) -> Iterator[None]:
+        yield
+        self.processed.append(message.properties["traced"])
+
+
+async def test_every_kind_of_send_and_every_listener_is_told_to_whatever_measures(cluster):
+    told = Told()
+    options: dict[str, Any] = {"telemetry": told}
+    async with (
+        Producer(cluster.name_server, group="pg", **options) as producer,
+        TransactionProducer(
+            cluster.name_server, group="tg", check=lambda message: TransactionState.UNKNOWN, **options
+        ) as bank,
+    ):
+        await producer.send("orders", b"x")
+        await producer.send_batch([Message(topic="orders", body=b"1"), Message(topic="orders", body=b"2")])
+        await bank.send_in_transaction("orders", b"y", execute=lambda message: TransactionState.COMMIT)
+        cluster.broker.fail(RequestCode.SEND_MESSAGE_V2, ResponseCode.MESSAGE_ILLEGAL)
+        with pytest.raises(RequestRefused):
+            await producer.send("orders", b"refused")
+        assert told.sends == [("pg", 1, True), ("pg", 2, True), ("tg", 1, True), ("pg", 1, False)]
+        async with PushConsumer(
+            cluster.name_server, group="g", topics="orders", listener=lambda message: None,
+            consume_from=ConsumeFrom.FIRST, telemetry=told,
+        ):  # fmt: skip
+            await until(lambda: len(told.processed) == 4)
+    assert set(told.processed) == {"yes"}
 
 
 @pytest.mark.parametrize("structured", [False, True])
