@@ -287,7 +287,11 @@ class BrokerMetrics:
             for name, text, value in (
                 ("rocketmq_failover_epoch", "Epoch of the group's lease, as this replica saw it last", status.epoch),
                 ("rocketmq_failover_is_master", "1 while this replica leads its group", int(status.is_master)),
-                ("rocketmq_failover_may_write", "1 while the lease lets this replica take messages", int(status.may_write)),
+                (
+                    "rocketmq_failover_may_write",
+                    "1 while the lease lets this replica take messages",
+                    int(status.may_write),
+                ),
                 ("rocketmq_failover_members", "Replicas in the in-sync set of the lease", len(status.in_sync)),
                 ("rocketmq_failover_is_suspect", "1 while a power loss may have cut this log", int(status.is_suspect)),
                 ("rocketmq_failover_lease_reachable", "1 while the lease can be read", int(not status.problem)),

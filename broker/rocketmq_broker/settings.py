@@ -162,7 +162,9 @@ def load_settings(
             raise SettingsError(f"{file}: cannot be read ({error.strerror}): give an existing file with -c") from error
         except UnicodeDecodeError as error:
             raise SettingsError(f"{file}: is not UTF-8 text: convert it") from error
-    overrides = dict(from_environment(environment, BrokerSettings, StoreSettings, ReplicationSettings, FailoverSettings))
+    overrides = dict(
+        from_environment(environment, BrokerSettings, StoreSettings, ReplicationSettings, FailoverSettings)
+    )
     if "namesrvAddr" not in overrides and environment.get("NAMESRV_ADDR") and not file_values.get("namesrvAddr"):
         overrides["namesrvAddr"] = environment["NAMESRV_ADDR"]
     overrides.update(parse_assignments(list(assignments)))
@@ -237,7 +239,9 @@ def _prepare_election(
     broker.broker_id = broker.broker_id or max(replication.total_replicas, 1)
     # A master that was elected is looked for at once.
     replication.ha_reconnect_interval = min(replication.ha_reconnect_interval, failover.lease_retry_period)
-    return [f"failoverMode is {failover.failover_mode.value}: the lease decides whether replica {failover.ordinal} is master"]
+    return [
+        f"failoverMode is {failover.failover_mode.value}: the lease decides whether replica {failover.ordinal} is master"
+    ]
 
 
 def _check(broker: BrokerSettings, store: StoreSettings, source: str) -> None:

@@ -1,7 +1,7 @@
 """Cutting the end off a closed store's log: bytes that a new master's log does not have.
 
-The derived files are left as they are: without a checkpoint that vouches for them, and with the abort file, the next recovery brings
-them to exactly what the log holds then. Each step may be interrupted and the whole begun again.
+The derived files are left as they are: without a checkpoint that vouches for them, and with the abort file, the next recovery
+brings them to exactly what the log holds then. Each step may be interrupted and the whole begun again.
 """
 
 from __future__ import annotations

@@ -15,7 +15,7 @@ from e2e.kubernetes.operators import OperatorProcess
 from e2e.kubernetes.test_api_server import running
 from rocketmq_operator.crd import API_VERSION
 from rocketmq_operator.kube.client import KubernetesApi
-from rocketmq_operator.kube.resources import CLUSTERS, OWNED, PODS, SERVICES, TOPICS, Resource
+from rocketmq_operator.kube.resources import CLUSTERS, LEASES, OWNED, PODS, ROLE_BINDINGS, SERVICES, TOPICS, Resource
 from rocketmq_operator.tests.test_charts import granted, rules
 
 pytestmark = [pytest.mark.local, pytest.mark.xdist_group("kubernetes"), pytest.mark.timeout(180)]
@@ -93,6 +93,21 @@ async def test_the_rights_of_the_chart_are_enough_and_all_are_used(
             return bool(pods) and new and bool((told or {}).get("status"))
 
         await eventually(rolled, 60, lambda: status_of(api, namespace))
+        # A group that elects needs a Lease, and the operator passes on the right to it.
+        await apply_cluster(
+            api,
+            namespace,
+            brokers={**brokers, "replicasPerGroup": 2},
+            image="rocketmq-kube:2",
+            nameServers={"replicas": 1},
+        )
+
+        async def elects() -> bool:
+            lease = await api.get(LEASES, namespace, "orders-b0")
+            binding = await api.get(ROLE_BINDINGS, namespace, "orders-leases")
+            return lease is not None and binding is not None
+
+        await eventually(elects, 60, lambda: status_of(api, namespace))
         await api.delete(
             CLUSTERS, namespace, "orders", uid=(await api.get(CLUSTERS, namespace, "orders") or {})["metadata"]["uid"]
         )
