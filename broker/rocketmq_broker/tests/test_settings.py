@@ -132,7 +132,7 @@ def test_a_name_that_is_not_known_yet_is_waited_for(monkeypatch: pytest.MonkeyPa
             raise answer
         return answer
 
-    monkeypatch.setattr(identity_module.socket, "getaddrinfo", getaddrinfo)
+    monkeypatch.setattr("socket.getaddrinfo", getaddrinfo)
     monkeypatch.setattr(identity_module, "RESOLVE_INTERVAL_SECONDS", 0.0)
     assert resolve_identity("10.0.0.6", "pod.headless.mq.svc").ha_host == "10.0.0.7"
 

@@ -19,6 +19,7 @@ _STUCK_REASONS = frozenset(
         "CrashLoopBackOff",
         "CreateContainerConfigError",
         "CreateContainerError",
+        "ErrImageNeverPull",
         "ErrImagePull",
         "ImagePullBackOff",
         "InvalidImageName",

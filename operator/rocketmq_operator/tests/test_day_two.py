@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from rocketmq_operator.reconcile.annotations import ABANDON, ALLOW_WRITE_PAUSE
+from rocketmq_operator.reconcile.observed import pod_from
 from rocketmq_operator.tests.world import World
 
 STORAGE = {"size": "10Gi"}
@@ -87,6 +88,13 @@ async def test_a_bad_image_stops_at_the_first_name_server_and_is_cured_by_a_good
     assert world.conditions()["UpgradeBlocked"] == "False"
     assert evictions(world)[0] == "orders-namesrv-1"
     assert len(evictions(world)) == 5
+
+
+@pytest.mark.parametrize("reason", ["ErrImagePull", "ImagePullBackOff", "ErrImageNeverPull", "InvalidImageName"])
+def test_an_image_that_is_not_there_is_a_pods_problem_whatever_the_pull_policy(reason: str) -> None:
+    state = {"waiting": {"reason": reason, "message": "not here"}}
+    pod = {"metadata": {"name": "orders-b0-0", "uid": "1"}, "status": {"containerStatuses": [{"state": state}]}}
+    assert pod_from(pod).problem == f"{reason}: not here"
 
 
 async def test_a_bad_broker_template_stops_at_the_first_slave_of_the_first_group() -> None:
