@@ -134,6 +134,8 @@ def test_our_client_delays_and_recalls(timers: Cluster, session: Session, unique
 def test_a_restart_keeps_what_waits(
     java5: Driver, peer_kind: Kind, tmp_path: Any, clients: Clients, unique: Unique, ending: str
 ) -> None:
+    if peer_kind is Kind.APACHE and ending == "SIGKILL":
+        pytest.skip("Apache's broker repeats or loses timer messages after a kill")
     topic = unique("Timer")
     with Cluster(peer_kind, tmp_path / "first", settings=SETTINGS) as first:
         session = Session(java5, first, clients, unique)
