@@ -24,7 +24,7 @@ from rocketmq_testkit.history import Found, History
 TOPIC: Final = "ChaosTopic"
 SMALL: Final = {
     "mappedFileSizeCommitLog": str(1 << 20), "mappedFileSizeConsumeQueue": "20000", "maxIndexNum": "20000",
-    "maxHashSlotNum": "5000", "registerNameServerPeriod": "10000",
+    "maxHashSlotNum": "5000", "registerNameServerPeriod": "10000", "waitTimeMillsInSendQueue": "10000",
 }  # fmt: skip
 RESTART_S_MAX: Final = 30.0
 ACKNOWLEDGED_UNTIL_KILL: Final = (50, 3000)
