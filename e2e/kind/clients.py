@@ -28,6 +28,7 @@ SECURITY = {
 }  # fmt: skip
 SEND_TIMEOUT_MS = 3000
 PAUSE_SECONDS = 0.01
+REFUSED_PAUSE_SECONDS = 0.2
 WAIT_SECONDS = 120.0
 REMOTING, NAMESRV_REMOTING = 10911, 9876
 
@@ -199,6 +200,7 @@ class Load:
                     )
                 except PeerError as refusal:
                     self.refused.append(str(refusal)[:500])
+                    self._stop.wait(REFUSED_PAUSE_SECONDS)  # without a route the client gives up at once
                     continue
                 if result["status"] == "SEND_OK":
                     self.acknowledged.append(body)
