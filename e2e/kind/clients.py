@@ -10,7 +10,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 import yaml
 
@@ -30,6 +30,7 @@ SEND_TIMEOUT_MS = 3000
 PAUSE_SECONDS = 0.01
 REFUSED_PAUSE_SECONDS = 0.2
 WAIT_SECONDS = 120.0
+FROM_THE_BEGINNING: dict[str, Any] = {"from": "FIRST_OFFSET"}  # "from" is no name in Python
 REMOTING, NAMESRV_REMOTING = 10911, 9876
 
 
@@ -89,7 +90,7 @@ def exposed(cluster: KindCluster, namespace: str, name: str) -> Iterator[str]:
 
 def _node_address(cluster: KindCluster) -> str:
     (node,) = cluster.objects("node", f"{cluster.name}-control-plane")
-    return next(a["address"] for a in node["status"]["addresses"] if a["type"] == "InternalIP")
+    return next(str(a["address"]) for a in node["status"]["addresses"] if a["type"] == "InternalIP")
 
 
 def _connects(address: str, port: int) -> bool:
@@ -124,7 +125,7 @@ def consume(driver: Driver, namesrv: str, name: str, topic: str, wanted: set[str
         namesrv=namesrv,
         group=name,
         subscriptions=[{"topic": topic}],
-        **{"from": "FIRST_OFFSET"},
+        **FROM_THE_BEGINNING,
     )
     bodies: list[str] = []
 

@@ -156,7 +156,7 @@ def test_drift_is_restored_and_an_event_says_why(cluster: KindCluster, namespace
         replicas = {
             s["metadata"]["name"]: s["spec"]["replicas"] for s in cluster.objects("statefulsets", "-n", namespace)
         }
-        return replicas[f"{NAME}-b0"] == 1 and replicas[f"{NAME}-namesrv"] == 2
+        return bool(replicas[f"{NAME}-b0"] == 1 and replicas[f"{NAME}-namesrv"] == 2)
 
     wait_until(restored, "everything is as specified", 60, poll_seconds=0.2)
     seconds = time.monotonic() - started
