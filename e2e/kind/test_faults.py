@@ -28,8 +28,9 @@ def cluster(kind: KindCluster, operator: str, namespace: str) -> KindCluster:
     if not kind.has_storage_class(SHARED):
         pytest.skip(f"no storage class {SHARED}: a Pod would wait for its node")
     storage = {"size": "2Gi", "storageClassName": SHARED}
-    spread = {"mode": "Required"}
-    apply_cluster(kind, namespace, NAME, brokers={"storage": storage, "replicasPerGroup": 2, "spread": spread})
+    # Without failover the first replica is the master for ever, so a test knows whom it kills.
+    brokers = {"storage": storage, "replicasPerGroup": 2, "failover": {"mode": "Disabled"}}
+    apply_cluster(kind, namespace, NAME, brokers=brokers)
     wait_ready(kind, namespace, NAME)
     return kind
 
