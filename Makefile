@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 # How requirements are locked.
 COMPILE := --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --no-annotate -q
-SOURCES := common client namesrv broker operator tools e2e
+SOURCES := common client namesrv broker operator tools e2e examples conftest.py
 
 .PHONY: chaos demo test test-peers test-kubernetes bench images e2e-kind pages lint format types e2e lock clean help
 
@@ -55,6 +55,7 @@ pages: $(STAMP) ## Rewrite what is generated: reference pages, chart schemas, go
 	$(BIN)/python -m rocketmq_operator.tests.reference_page
 	$(BIN)/python -m rocketmq_operator.tests.golden_files
 	$(BIN)/python -m rocketmq_tools.protocol_page > docs/protocol.md
+	$(BIN)/python -m rocketmq_tools.client_page > docs/client.md
 
 lint: $(STAMP) ## ruff and the layer contracts
 	$(BIN)/ruff check $(SOURCES)

@@ -132,8 +132,9 @@ class SegmentPreparer:
     def dispose(self, segment: Segment) -> None:
         """Unlink an expired segment in the background."""
         with self._condition:
-            self._doomed.append(segment)
-            self._condition.notify_all()
+            if self._death is None:
+                self._doomed.append(segment)
+                self._condition.notify_all()
 
     def wait_zeroed(self) -> None:
         """Return when no zeroing is under way; the writer calls this before it passes a forbidden position."""
@@ -179,9 +180,9 @@ class SegmentPreparer:
                 elif self._zero_ahead_enabled:
                     self._zero_ahead()
         except BaseException as error:  # noqa: BLE001 - an unexpected end of this thread must end the process (rule E29)
-            # What was to be unlinked stays: younger segments without an older one would be a hole for the next start.
-            self._doomed.clear()
             with self._condition:
+                # What was to be unlinked stays: younger segments without an older one would be a hole for the next start.
+                self._doomed.clear()
                 self._death = (
                     error if isinstance(error, OSError) else OSError(errno.EIO, f"segments cannot be made: {error}")
                 )

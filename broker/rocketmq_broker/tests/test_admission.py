@@ -11,30 +11,36 @@ from rocketmq_broker.tests.harness import messages_of, serving
 from rocketmq_remoting.codes import RequestCode, ResponseCode
 
 
-def _admission(**settings: bool) -> tuple[Admission, list[Callable[[], None]]]:
+def _admission(*, is_enabled: bool = True) -> tuple[Admission, list[Callable[[], None]]]:
     later: list[Callable[[], None]] = []
-    return Admission(BrokerSettings(broker_name="b", **settings), later.append), later
+    return Admission(BrokerSettings(broker_name="b", broker_fast_failure_enable=is_enabled), later.append), later
+
+
+def _is_late(admission: Admission) -> bool:
+    return admission.is_late
 
 
 def test_the_reads_of_a_late_turn_are_refused_and_those_of_the_next_are_not() -> None:
     admission, later = _admission()
     admission.note_lag(200.0)
-    assert not admission.is_late
+    assert not _is_late(admission)
     admission.note_lag(200.1)
-    assert admission.is_late
+    assert _is_late(admission)
     later.pop()()
-    assert not admission.is_late
+    assert not _is_late(admission)
     assert not later
 
 
 def test_fast_failure_can_be_turned_off() -> None:
-    admission, later = _admission(broker_fast_failure_enable=False)
+    admission, later = _admission(is_enabled=False)
     admission.note_lag(60_000)
-    assert not admission.is_late
+    assert not _is_late(admission)
     assert not later
 
 
-async def test_a_late_broker_answers_sends_with_system_busy_stores_nothing_and_still_serves_pulls(tmp_path: Path) -> None:
+async def test_a_late_broker_answers_sends_with_system_busy_stores_nothing_and_still_serves_pulls(
+    tmp_path: Path,
+) -> None:
     async with serving(tmp_path) as peer:
         await peer.send(body=b"before")
         admission = peer.broker.admission

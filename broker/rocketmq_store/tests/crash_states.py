@@ -292,7 +292,8 @@ class Explorer:
         gone = bisect_right(self.starts, max(log_min, removed_offset or 0) - 1)
         try:
             found = [
-                [number for number in harness.numbers(queue_id=queue_id) if number >= gone] for queue_id in range(QUEUE_COUNT)
+                [number for number in harness.numbers(queue_id=queue_id) if number >= gone]
+                for queue_id in range(QUEUE_COUNT)
             ]
         except (AssertionError, RecordError, ValueError) as error:
             self._error(label, f"queues cannot be read: {error}")

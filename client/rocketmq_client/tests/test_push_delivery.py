@@ -232,9 +232,8 @@ async def test_tags_are_filtered_and_checked_again_behind_the_broker(cluster):
     async with PushConsumer(
         cluster.name_server, group="g", topics={"orders": "Aa || C"}, listener=listener, consume_from=FIRST
     ):
-        await until(lambda: cluster.committed("g", "orders") == 2 or got)
+        await until(lambda: cluster.committed("g", "orders") == 2)
     assert got == [b"yes"]
-    assert cluster.committed("g", "orders") == 2
 
 
 async def test_pulling_stops_while_a_queue_holds_as_much_as_allowed(cluster):
@@ -253,10 +252,11 @@ async def test_pulling_stops_while_a_queue_holds_as_much_as_allowed(cluster):
     ) as consumer:  # fmt: skip
         queue = MessageQueue("orders", "broker-a", 0)
         await until(lambda: queue in consumer.assigned and len(consumer._assigned[queue].messages) == 10)
-        pulls = cluster.broker.requests.count(RequestCode.PULL_MESSAGE)
+        # Two that filled the queue; of the retry topic one that found nothing and one that waits.
+        await until(lambda: cluster.broker.requests.count(RequestCode.PULL_MESSAGE) == 4)
         for _ in range(20):
             await asyncio.sleep(0)
-        assert cluster.broker.requests.count(RequestCode.PULL_MESSAGE) == pulls
+        assert cluster.broker.requests.count(RequestCode.PULL_MESSAGE) == 4
         release.set()
         await until(lambda: len(got) == 50)
 

@@ -27,7 +27,7 @@ def directory(tmp_path: Path) -> Path:
         root=str(root), commit_log_segment_size=1 << 13, consume_queue_segment_size=400, index_slot_count=97,
         index_entry_count=400,
     )  # fmt: skip
-    store = MessageStore(settings, post=queue.SimpleQueue().put, fatal=lambda error: pytest.fail(str(error)))
+    store = MessageStore(settings, post=queue.SimpleQueue[object]().put, fatal=lambda error: pytest.fail(str(error)))
     store.open()
     for number in range(MESSAGE_COUNT):
         properties = f"UNIQ_KEY\x01U{number}\x02KEYS\x01k{number}\x02".encode()
