@@ -55,6 +55,7 @@ from rocketmq_remoting.codes import RequestCode
 from rocketmq_remoting.connection import Connection, Route
 from rocketmq_remoting.limits import Limits
 from rocketmq_remoting.server import RemotingServer
+from rocketmq_store.batch_appending import load_arrays
 from rocketmq_store.statuses import RecoveryReport
 from rocketmq_store.store import MessageStore
 
@@ -65,6 +66,7 @@ HTTP_PORT_OFFSET = HTTP_PORT - LISTEN_PORT
 UNREGISTER_TIMEOUT_MS = 3000
 TABLES_INTERVAL_MS = 1000
 STORE_TICK_MS = 1000
+LOAD_ARRAYS_DELAY_S = 2.0
 # Of one connection. A consumer holds one pull per queue it was given, and its heartbeats must still be read.
 REQUESTS_IN_FLIGHT_MAX = 32_768
 # The VIP port serves everything but what waits for messages (Java's "fast remoting server").
@@ -464,6 +466,12 @@ class Broker:
         if settings.broker_role is not BrokerRole.SLAVE:
             self._begin_asking()
         self.observation.start(self.tasks)
+        self.tasks.start(self._load_arrays(), "what batches need")
+
+    async def _load_arrays(self) -> None:
+        # Not by the first batch, which others would have to wait for; not before the start is over.
+        await asyncio.sleep(LOAD_ARRAYS_DELAY_S)
+        await asyncio.get_running_loop().run_in_executor(self.io, load_arrays)
 
     def _note_loop_lag(self, lag_ms: float) -> None:
         self.statistics.note_loop_lag(lag_ms)
