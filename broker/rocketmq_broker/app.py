@@ -168,7 +168,7 @@ class Broker:
         self.sending = SendProcessor(
             settings, self.admission, self.identity, self.store, self.topics, self.groups, self.locks, self.statistics, self.clock,
             self.replication.promise, self.transactions, self.timer_sending,
-            delay_level_max=len(delay_levels_ms),
+            delay_level_max=len(delay_levels_ms), call_soon=loop.call_soon,
         )  # fmt: skip
         self.pulling = PullProcessor(
             settings, self.store, self.topics, self.groups, self.consumers, self.offsets, self.statistics

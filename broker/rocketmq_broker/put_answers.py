@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import Final
 
 from rocketmq_remoting.codes import ResponseCode
+from rocketmq_remoting.commands import Command, Response
+from rocketmq_remoting.connection import Connection
 from rocketmq_remoting.errors import RemotingError
 from rocketmq_store.statuses import PutStatus
 
@@ -39,3 +41,11 @@ def refusal(status: PutStatus, reason: str) -> RemotingError:
     return RemotingError(
         RESPONSE_CODES.get(status, ResponseCode.SYSTEM_ERROR), f"{remark}: {reason}" if reason else remark
     )
+
+
+def answer_kept(connection: Connection, command: Command, ext: bytes, status: PutStatus) -> None:
+    """The flush and the replicas that a message waited for ended: its place is told in any case, the code says how safe it is."""
+    if status is PutStatus.PUT_OK:
+        connection.respond(command, Response(0, ext))
+    else:
+        connection.respond(command, Response(RESPONSE_CODES.get(status, ResponseCode.SYSTEM_ERROR), ext, status.name))

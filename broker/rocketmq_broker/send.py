@@ -8,7 +8,7 @@ rewrites the message and comes back. The order of checks and their codes are Apa
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable
 from functools import partial
 from random import randrange
 from typing import Final
@@ -16,12 +16,13 @@ from typing import Final
 import msgspec
 
 from rocketmq_broker.admission import Admission
+from rocketmq_broker.batch_sending import BatchSender
 from rocketmq_broker.clients.locks import QueueLocks
 from rocketmq_broker.delay_levels import TIMER_PROPERTIES, Placement, delay_level, schedule
 from rocketmq_broker.groups import GroupTable
 from rocketmq_broker.ha.promises import SendPromise
 from rocketmq_broker.identity import Identity
-from rocketmq_broker.put_answers import RESPONSE_CODES, refusal
+from rocketmq_broker.put_answers import answer_kept, refusal
 from rocketmq_broker.settings import BrokerRole, BrokerSettings
 from rocketmq_broker.statistics import BrokerStatistics, TopicCounters
 from rocketmq_broker.timer.sending import TimerSender
@@ -55,7 +56,6 @@ from rocketmq_remoting.connection import Connection, Outcome, Route
 from rocketmq_remoting.errors import RemotingError
 from rocketmq_remoting.headers.send import SendMessageRequestHeader, SendMessageRequestHeaderV1
 from rocketmq_store.appending import NewMessage
-from rocketmq_store.rows import pack_rows
 from rocketmq_store.statuses import PutStatus
 from rocketmq_store.store import MessageStore
 
@@ -64,7 +64,6 @@ logger = logging.getLogger(__name__)
 DLQ_QUEUE_NUMS: Final = 1
 _ONEWAY_DONE: Final = b"{}"
 _UNIQUE_KEY: Final = PROPERTY_UNIQUE_KEY + "\x01"
-_SUCCESS: Final = int(ResponseCode.SUCCESS)
 
 
 class Target:
@@ -101,6 +100,7 @@ class SendProcessor:
         timers: TimerSender,
         *,
         delay_level_max: int,
+        call_soon: Callable[[Callable[[], None]], object],
     ) -> None:
         self._settings = settings
         self._admission = admission
@@ -132,6 +132,7 @@ class SendProcessor:
             msgspec.json.encode(settings.region_id),
             trace.encode(),
         )
+        self._batches = BatchSender(store, identity, statistics, promise, self._ext_tail, call_soon)
         self._halves = HalfSender(transactions, identity, statistics, promise, self._suffix, self._ext_tail)
         topics.on_change.append(self._forget)
 
@@ -250,7 +251,7 @@ class SendProcessor:
         if self._promise.is_deferred and "WAIT\x01f" not in text:
             # Many may wait, and the log has the body.
             command.body = b""
-            self._promise.when_kept(self._store.positions.written, partial(_answer_durable, connection, command, ext))
+            self._promise.when_kept(self._store.positions.written, partial(answer_kept, connection, command, ext))
             return None
         return ext
 
@@ -288,42 +289,19 @@ class SendProcessor:
         text = remove_property(text, PROPERTY_UNIQUE_KEY)
         if text and text[-1] != "\x02":
             text += "\x02"
-        result = self._store.append_batch(
-            NewMessage(
-                header.topic,
-                queue_id,
-                command.body,
-                (text + self._suffix).encode(),
-                header.flag,
-                header.sys_flag | target.sys_flag,
-                header.born_timestamp,
-                connection.peer_host,
-                header.reconsume_times,
-            )
-        )
-        counters = target.counters
-        if result.status is not PutStatus.PUT_OK:
-            counters.put_failed += 1
-            raise refusal(result.status, result.reason)
-        count = len(result.physical_offsets)
-        size = len(command.body)
-        counters.put_nums += count
-        counters.put_size += size
-        self._statistics.note_size(size // count, count)
-        if command.flag & 2:
-            return _ONEWAY_DONE
-        ext = b'{"msgId":"%b","queueId":"%d","queueOffset":"%d"%b' % (
-            _message_ids(self._identity.message_id_prefix, result.physical_offsets),
+        message = NewMessage(
+            header.topic,
             queue_id,
-            result.queue_offset,
-            self._ext_tail,
+            command.body,
+            (text + self._suffix).encode(),
+            header.flag,
+            header.sys_flag | target.sys_flag,
+            header.born_timestamp,
+            connection.peer_host,
+            header.reconsume_times,
         )
-        if self._promise.is_deferred and "WAIT\x01f" not in text:
-            # Many may wait, and the log has the body.
-            command.body = b""
-            self._promise.when_kept(result.end_offset, partial(_answer_durable, connection, command, ext))
-            return None
-        return ext
+        self._batches.add(connection, command, message, target.counters, waits="WAIT\x01f" not in text)
+        return None
 
     # -- what is not plain -------------------------------------------------------------------------------------------
 
@@ -441,26 +419,12 @@ class SendProcessor:
         return await settled(self.send(connection, command, header))
 
 
-def _answer_durable(connection: Connection, command: Command, ext: bytes, status: PutStatus) -> None:
-    """The flush that covers a message ended: its place is told in any case, the code says how far it is safe."""
-    if status is PutStatus.PUT_OK:
-        connection.respond(command, Response(_SUCCESS, ext))
-    else:
-        connection.respond(command, Response(RESPONSE_CODES.get(status, ResponseCode.SYSTEM_ERROR), ext, status.name))
-
-
 def _queue_illegal(target: Target, queue_id: int, connection: Connection) -> RemotingError:
     return RemotingError(
         ResponseCode.INVALID_PARAMETER,
         f"request queueId[{queue_id}] is illegal, topic[{target.name}] has {target.queue_max} queues, "
         f"producer: {connection.remote}",
     )
-
-
-def _message_ids(prefix: bytes, physical_offsets: Sequence[int]) -> bytes:
-    """Offset message ids of a batch, separated by commas: hexadecimal digits of all of them in one call."""
-    digits = pack_rows("q", physical_offsets).hex(",", 8).upper()
-    return prefix + digits.encode().replace(b",", b"," + prefix)
 
 
 def _json_inside(text: str) -> bytes:

@@ -9,6 +9,7 @@ Batches of one shape are encoded as arrays (`batch_arrays`). numpy, which that t
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cache
 from importlib import import_module
 from itertools import repeat
@@ -18,7 +19,7 @@ from rocketmq_common.batches import BatchError, decode_batch
 from rocketmq_common.records import BLANK_SIZE
 from rocketmq_store.appending import PENDING_DISPATCH_COUNT_MAX, Appender, NewMessage
 from rocketmq_store.batch_encoding import EncodedBatch, PropertiesTooLong, encode_records
-from rocketmq_store.consume_queues import ConsumeQueue
+from rocketmq_store.consume_queues import UNIT_SIZE, ConsumeQueue
 from rocketmq_store.statuses import AppendResult, BatchResult, PutStatus
 
 if TYPE_CHECKING:
@@ -74,11 +75,69 @@ class BatchAppender:
         except OSError as error:
             return _failed(single.no_room(error))
 
+    def append_batches(self, messages: Sequence[NewMessage]) -> Sequence[BatchResult]:
+        """See `MessageStore.append_batches`."""
+        results = self._append_together(messages) if len(messages) > 1 else None
+        return [self.append_batch(message) for message in messages] if results is None else results
+
+    def _append_together(self, messages: Sequence[NewMessage]) -> list[BatchResult] | None:
+        """Append batches that are alike as one; ``None``, with nothing stored, when they must go one by one."""
+        single = self._single
+        log, positions, dispatcher = single.log, single.positions, single.dispatcher
+        first = messages[0]
+        by_key = single.queues.by_key
+        queues = [by_key.get((first.topic, message.queue_id)) for message in messages]
+        if single.refusal is not None or not positions.is_immediate or dispatcher.pending or not are_alike(messages):
+            return None
+        found = [queue for queue in queues if queue is not None]
+        if len(found) < len(queues) or max(len(one.body) for one in messages) > single.settings.message_size_max:
+            return None
+        timestamp = max(single.now_ms(), positions.store_timestamp_ms)
+        try:
+            encoded: ArrayBatch | None = load_arrays().encode_even(
+                messages, found, single, positions.written, timestamp
+            )
+            if encoded is None or len(encoded.data) > single.log.append_size_max:
+                return None
+            position = positions.written - log.base
+            if position + len(encoded.data) + BLANK_SIZE > log.limit:
+                return None
+            for queue in set(found):
+                queue.reserve_range(sum(n for n, one in zip(encoded.counts, found, strict=True) if one is queue))
+            log.write(position, encoded.data)
+        except (PropertiesTooLong, OSError):
+            # Nothing of it counts; the same comes up for the one batch that it concerns, and is answered there.
+            return None
+        positions.store_timestamp_ms = timestamp
+        positions.written += len(encoded.data)
+        single.put_count += len(encoded.physical_offsets)
+        results: list[BatchResult] = []
+        units, row = encoded.units(), 0
+        for queue, count in zip(found, encoded.counts, strict=True):
+            first_queue_offset, stop = queue.next_offset, row + count
+            queue.put_range(first_queue_offset, units[row * UNIT_SIZE : stop * UNIT_SIZE])
+            queue.end = queue.next_offset = first_queue_offset + count
+            if not queue.is_dirty:
+                single.queues.mark_dirty(queue)
+            offsets = encoded.physical_offsets[row:stop]
+            results.append(BatchResult(PutStatus.PUT_OK, offsets, first_queue_offset, offsets.stop, timestamp))
+            row = stop
+        positions.dispatched = positions.written
+        self._index(found[0].topic_hash, encoded, timestamp)
+        row = 0
+        for queue, result in zip(found, results, strict=True):
+            stop = row + len(result.physical_offsets)
+            self._tell(queue, result.queue_offset, encoded.codes[row:stop], result.physical_offsets, timestamp)
+            row = stop
+        if single.on_append is not None:
+            single.on_append()
+        return results
+
     def _encode(self, message: NewMessage, queue: ConsumeQueue, timestamp: int) -> ArrayBatch | EncodedBatch | None:
         """For the place where the log ends; ``None`` without messages. Raises BatchError, PropertiesTooLong."""
         single = self._single
         end = single.positions.written
-        even: ArrayBatch | None = load_arrays().encode_even(message.body, message, queue, single, end, timestamp)
+        even: ArrayBatch | None = load_arrays().encode_even((message,), (queue,), single, end, timestamp)
         if even is not None:
             return even
         entries = decode_batch(message.body)
@@ -131,20 +190,33 @@ class BatchAppender:
         if not queue.is_dirty:
             single.queues.mark_dirty(queue)
         single.positions.dispatched = single.positions.written
-        dispatcher = single.dispatcher
-        hashes = encoded.key_hashes(queue.topic_hash)
+        self._index(queue.topic_hash, encoded, timestamp)
+        self._tell(queue, first_queue_offset, encoded.codes, encoded.physical_offsets, timestamp)
+
+    def _index(self, topic_hash: int, encoded: ArrayBatch | EncodedBatch, timestamp: int) -> None:
+        dispatcher = self._single.dispatcher
+        hashes = encoded.key_hashes(topic_hash)
         if hashes is None or not dispatcher.index_at_once(hashes, encoded.physical_offsets, timestamp):
             index_pending = dispatcher.index.pending
             index_pending.extend(
-                zip(encoded.physical_offsets, repeat(timestamp), repeat(queue.topic_hash), encoded.properties)
+                zip(encoded.physical_offsets, repeat(timestamp), repeat(topic_hash), encoded.properties)
             )
             while len(index_pending) >= dispatcher.index_pending_max:
                 if dispatcher.build_index() >= dispatcher.index_pending_max:
                     break
+
+    def _tell(
+        self,
+        queue: ConsumeQueue,
+        first_queue_offset: int,
+        codes: Sequence[int],
+        physical_offsets: Sequence[int],
+        timestamp: int,
+    ) -> None:
         watcher = queue.watcher
         if watcher is not None:
             for queue_offset, (code, physical_offset) in enumerate(
-                zip(encoded.codes, encoded.physical_offsets, strict=True), first_queue_offset
+                zip(codes, physical_offsets, strict=True), first_queue_offset
             ):
                 watcher(queue, queue_offset, code, timestamp, physical_offset)
 
@@ -163,6 +235,15 @@ class BatchAppender:
                 repeat(0),
             )
         )
+
+
+def are_alike(messages: Sequence[NewMessage]) -> bool:
+    """They differ in queue, born timestamp and body only."""
+    first = messages[0]
+    wanted = (first.topic, first.properties, first.sys_flag, first.born_host, first.reconsume_times)
+    return all(
+        (one.topic, one.properties, one.sys_flag, one.born_host, one.reconsume_times) == wanted for one in messages
+    )
 
 
 def _failed(result: AppendResult) -> BatchResult:

@@ -1,4 +1,6 @@
-"""Batches whose entries have one shape, as numpy arrays of one row per message: a third of what a step per message costs.
+"""Batches whose entries have one shape, as numpy arrays of one row per message: a fraction of what a step per message costs.
+
+Several batches that came together become one array: what a call of numpy costs hardly depends on the number of rows.
 
 One producer's messages mostly have equal sizes: then every field of all records is filled by one assignment. The result is to
 the byte what `batch_encoding` makes of the same batch (`tests/test_batch_encoding.py` compares them).
@@ -49,9 +51,12 @@ _LAYOUTS_MAX: Final = 256
 
 
 class ArrayBatch:
-    """As `EncodedBatch`, for messages of one size."""
+    """As `EncodedBatch`, for messages of one size; possibly of several batches with ``counts`` messages each."""
 
-    def __init__(self, data: bytearray, physical_offsets: range, entries: Rows, separator: bytes) -> None:
+    def __init__(
+        self, data: bytearray, physical_offsets: range, entries: Rows, separator: bytes, counts: list[int]
+    ) -> None:
+        self.counts = counts
         self.data = data
         self.physical_offsets = physical_offsets
         self._entries = entries
@@ -156,17 +161,24 @@ class ArrayHashes:
 
 
 def encode_even(
-    batch: bytes, message: NewMessage, queue: ConsumeQueue, single: Appender, physical_offset: int, timestamp: int
+    messages: Sequence[NewMessage],
+    queues: Sequence[ConsumeQueue],
+    single: Appender,
+    physical_offset: int,
+    timestamp: int,
 ) -> ArrayBatch | None:
-    """The batch as it stands from ``physical_offset`` on; ``None`` when its entries differ in shape, or need more care.
+    """Batches as they stand from ``physical_offset`` on; ``None`` when their entries differ in shape, or need more care.
 
+    The messages may differ in queue (``queues``, with offsets from each one's `next_offset` on), born timestamp and body only.
     Raises PropertiesTooLong.
     """
+    message, queue = messages[0], queues[0]
     common = message.properties
     if queue.is_schedule or single.settings.append_record_crc or any(name in common for name in SEARCHED_NAMES):
         return None
+    batch = message.body if len(messages) == 1 else b"".join([one.body for one in messages])
     entries = _split(batch)
-    if entries is None:
+    if entries is None or any(len(one.body) % entries.itemsize for one in messages):
         return None
     separator = _separator(entries, common)
     if separator is None:
@@ -190,11 +202,24 @@ def encode_even(
     records = np.frombuffer(data, _record_layout(head.size, body_size, own_start, own_size, size))
     bodies = _bodies(body_size, entries.itemsize).iter_unpack(batch)
     records["crc"] = np.fromiter(starmap(crc32, bodies), np.uint32, count) & CRC_MASK
-    records["queue_offset"] = np.arange(queue.next_offset, queue.next_offset + count)
     records["physical_offset"] = _arange(offsets)
     records["body"] = entries["body"]
     records["own"] = entries["own"]
-    return ArrayBatch(data, offsets, entries, separator)
+    queue_offsets = records["queue_offset"]
+    counts = [len(one.body) // entries.itemsize for one in messages]
+    if len(messages) == 1:
+        queue_offsets[:] = np.arange(queue.next_offset, queue.next_offset + count)
+    else:
+        records["queue_id"] = np.repeat([one.queue_id for one in messages], counts)
+        records["born_timestamp"] = np.repeat([one.born_timestamp_ms for one in messages], counts)
+        next_offsets: dict[int, int] = {}
+        start = 0
+        for one, part in zip(queues, counts, strict=True):
+            first = next_offsets.get(id(one), one.next_offset)
+            queue_offsets[start : start + part] = np.arange(first, first + part)
+            next_offsets[id(one)] = first + part
+            start += part
+    return ArrayBatch(data, offsets, entries, separator, counts)
 
 
 def _split(batch: bytes) -> Rows | None:
@@ -267,8 +292,10 @@ def _record_layout(head_size: int, body_size: int, own_start: int, own_size: int
     return _layout(
         {
             "crc": (">u4", 8),
+            "queue_id": (">i4", 12),
             "queue_offset": (">i8", 20),
             "physical_offset": (">i8", 28),
+            "born_timestamp": (">i8", 40),
             "body": (_void(body_size), head_size),
             "own": (_void(own_size), own_start),
         },

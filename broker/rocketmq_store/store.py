@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import os
 import resource
-from collections.abc import Callable, Container
+from collections.abc import Callable, Container, Sequence
 from pathlib import Path
 
 from rocketmq_common.clock import Clock, SystemClock
@@ -118,7 +118,9 @@ class MessageStore:
         # Bound methods, so that the hot calls have no layer in between.
         self.append: Callable[[NewMessage], AppendResult] = self._appender.append
         self.append_plain = self._appender.append_plain
-        self.append_batch: Callable[[NewMessage], BatchResult] = BatchAppender(self._appender).append_batch
+        batches = BatchAppender(self._appender)
+        self.append_batch: Callable[[NewMessage], BatchResult] = batches.append_batch
+        self.append_batches: Callable[[Sequence[NewMessage]], Sequence[BatchResult]] = batches.append_batches
         # How a slave stores what its master sends.
         self.follower = LogFollower(self._log, self._queues, self.positions, self._dispatcher, settings)
         self._reader = QueueReader(self._log, self._queues, self.positions, settings)
@@ -184,6 +186,7 @@ class MessageStore:
     # append(NewMessage) -> AppendResult: store one message. Never raises for a message or a full disk: see the status.
     # append_plain(topic, queue_id, …) -> (physical offset, queue offset): `append` without rare cases; None there: use `append`.
     # append_batch(NewMessage) -> BatchResult: store a client batch, all or nothing, with consecutive queue offsets.
+    # append_batches(batches) -> results: the same for several, each on its own; batches that are alike cost much less together.
 
     def append_despite_full_disk(self, message: NewMessage) -> AppendResult:
         """`append`, even while a nearly full disk is the reason to refuse: for what must move so that files can go."""

@@ -9,15 +9,14 @@ import msgspec
 
 from rocketmq_broker.ha.promises import SendPromise
 from rocketmq_broker.identity import Identity
-from rocketmq_broker.put_answers import RESPONSE_CODES, refusal
+from rocketmq_broker.put_answers import answer_kept, refusal
 from rocketmq_broker.statistics import BrokerStatistics
 from rocketmq_broker.transactions.service import Transactions
 from rocketmq_common import names
 from rocketmq_common.message_ids import UniqueIds
 from rocketmq_common.properties import PROPERTY_UNIQUE_KEY, append_property, find_property
 from rocketmq_common.sysflags import TRANSACTION_MASK
-from rocketmq_remoting.codes import ResponseCode
-from rocketmq_remoting.commands import Command, Response
+from rocketmq_remoting.commands import Command
 from rocketmq_remoting.connection import Connection, Outcome
 from rocketmq_remoting.headers.send import SendMessageRequestHeader, SendMessageRequestHeaderV1
 from rocketmq_store.appending import NewMessage
@@ -101,13 +100,6 @@ class HalfSender:
         )
         if self._promise.is_deferred and "WAIT\x01f" not in text:
             command.body = b""
-            self._promise.when_kept(result.end_offset, partial(_answer_kept, connection, command, ext))
+            self._promise.when_kept(result.end_offset, partial(answer_kept, connection, command, ext))
             return None
         return ext
-
-
-def _answer_kept(connection: Connection, command: Command, ext: bytes, status: PutStatus) -> None:
-    if status is PutStatus.PUT_OK:
-        connection.respond(command, Response(0, ext))
-    else:
-        connection.respond(command, Response(RESPONSE_CODES.get(status, ResponseCode.SYSTEM_ERROR), ext, status.name))

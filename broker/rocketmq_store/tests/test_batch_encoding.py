@@ -176,6 +176,54 @@ def test_a_rest_that_ends_one_message_elsewhere_does_not_shift_the_cut() -> None
     assert cut_unique_keys(properties) is None
 
 
+@settings(max_examples=80)
+@given(
+    rounds=st.lists(
+        st.tuples(
+            headers,
+            st.lists(st.tuples(batches(), st.integers(0, 2), st.integers(0, 1 << 40)), min_size=1, max_size=4),
+        ),
+        min_size=1,
+        max_size=3,
+    ),
+    with_crc=st.booleans(),
+    even=st.booleans(),
+)
+@example(rounds=[(HEADER, [(EVEN, 0, 1), (EVEN[:7], 1, 2), (EVEN, 0, 3)])] * 3, with_crc=False, even=True)
+def test_batches_stored_together_are_what_they_are_one_by_one(
+    rounds: list[tuple[dict[str, Any], list[tuple[list[BatchEntry], int, int]]]], with_crc: bool, even: bool
+) -> None:
+    with TemporaryDirectory() as directory:
+        both = [
+            Harness(Path(directory) / name, append_record_crc=with_crc, index_slot_count=97, index_entry_count=60)
+            for name in ("together", "single")
+        ]
+        told: list[list[tuple[int, ...]]] = [[], []]
+        for harness, heard in zip(both, told, strict=True):
+            harness.open()
+            for topic in {header["topic"] for header, _ in rounds}:
+                for queue_id in range(3) if even else ():
+                    queue = harness.store._queues.create(topic, queue_id)
+                    queue.watcher = lambda queue, *what, heard=heard: heard.append((queue.queue_id, *what))
+        for header, parts in rounds:
+            messages = [
+                NewMessage(
+                    body=encode_batch(EVEN[: 1 + len(batch)] if even else batch),
+                    **{**header, "queue_id": queue_id, "born_timestamp_ms": born_ms},
+                )
+                for batch, queue_id, born_ms in parts
+            ]
+            together = both[0].store.append_batches(messages)
+            single = [both[1].store.append_batch(message) for message in messages]
+            assert [(r.status, list(r.physical_offsets), r.queue_offset, r.end_offset) for r in together] == [
+                (r.status, list(r.physical_offsets), r.queue_offset, r.end_offset) for r in single
+            ]
+        assert contents(both[0]) == contents(both[1])
+        assert told[0] == told[1]
+        for harness in both:
+            harness.close()
+
+
 def test_batches_of_one_shape_are_encoded_as_arrays_and_others_are_not(tmp_path: Path) -> None:
     harness = Harness(tmp_path)
     harness.open()
@@ -183,8 +231,8 @@ def test_batches_of_one_shape_are_encoded_as_arrays_and_others_are_not(tmp_path:
     queue = store._queues.create("T", 0)
 
     def is_array(entries: list[BatchEntry], **fields: Any) -> bool:
-        message = NewMessage(body=b"", **{**HEADER, **fields})
-        return encode_even(encode_batch(entries), message, queue, store._appender, 0, 1) is not None
+        message = NewMessage(body=encode_batch(entries), **{**HEADER, **fields})
+        return encode_even((message,), (queue,), store._appender, 0, 1) is not None
 
     assert is_array(EVEN)
     assert is_array(EVEN, properties=b"")
