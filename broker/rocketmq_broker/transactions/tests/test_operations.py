@@ -89,7 +89,19 @@ async def test_metrics_tell_open_committed_rolled_back_and_refused_transactions(
 TEXTS = st.text(st.characters(exclude_characters="\x01\x02", codec="utf-8"), min_size=1, max_size=8)
 
 
-@given(st.dictionaries(TEXTS, TEXTS))
+# Names that the half message uses itself; what an application puts there does not survive with Apache's broker either.
+RESERVED = {
+    "REAL_TOPIC",
+    "REAL_QID",
+    "TRAN_MSG",
+    "PGROUP",
+    "UNIQ_KEY",
+    "TRANSACTION_CHECK_TIMES",
+    "TRAN_PREPARED_QUEUE_OFFSET",
+}
+
+
+@given(st.dictionaries(TEXTS.filter(lambda name: name not in RESERVED), TEXTS))
 def test_the_way_through_the_half_topic_keeps_every_property_of_the_application(own: dict[str, str]) -> None:
     text = encode_properties({**own, "TRAN_MSG": "true", "PGROUP": "g", "UNIQ_KEY": "K"})
     half = half_properties(text, "T", 3, "g")
