@@ -129,7 +129,7 @@ async def test_messages_are_found_by_id_key_place_and_time(two_brokers):
     async with Producer(two_brokers.name_server) as producer, Admin(two_brokers.name_server) as admin:
         receipt = await producer.send("orders", b"a" * 5000, keys=["k", "k2"])
         other = await producer.send("orders", b"b", keys="k")
-        assert [len(m.body) for m in await admin.messages.by_key("orders", "k")] == [5000, 1]
+        assert sorted(len(m.body) for m in await admin.messages.by_key("orders", "k")) == [1, 5000]
         assert [m.body for m in await admin.messages.by_key("orders", "k", count_max=1)] == [b"a" * 5000]
         assert await admin.messages.by_key("orders", "K") == []
         assert (await admin.messages.by_unique_id("orders", other.message_id)).body == b"b"
