@@ -1,4 +1,4 @@
-"""For all tests: hypothesis judges answers, never how long a loaded machine took to find them; CI tries the same cases each time."""
+"""For all tests: hypothesis judges answers, not how long a loaded machine took to find them; CI tries the same cases each time."""
 
 from __future__ import annotations
 
