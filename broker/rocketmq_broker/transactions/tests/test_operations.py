@@ -89,7 +89,7 @@ async def test_metrics_tell_open_committed_rolled_back_and_refused_transactions(
 TEXTS = st.text(st.characters(exclude_characters="\x01\x02", codec="utf-8"), min_size=1, max_size=8)
 
 
-# Names that the half message uses itself; what an application puts there does not survive with Apache's broker either.
+# Names that the half message uses itself: what an application puts there is not kept.
 RESERVED = {
     "REAL_TOPIC",
     "REAL_QID",
