@@ -75,6 +75,7 @@ class Routes:
         self.on_change: list[Callable[[Route], None]] = []
         self._name_servers = name_servers
         self._routes: dict[str, Route] = {}
+        self._borrowed: dict[str, Route] = {}
         self._fetching: dict[str, asyncio.Task[Route]] = {}
 
     def __iter__(self) -> Iterator[Route]:
@@ -100,9 +101,11 @@ class Routes:
     async def get_for_send(self, topic: str, template: str = names.DEFAULT_TOPIC) -> Route:
         """The route to send by. An unknown topic borrows that of ``template``, whose brokers will create it on the first send.
 
+        What is borrowed is kept until the next refresh, as in Java's client: looked up again after the first send, the topic
+        would be found on the one broker that has just created it, and would never come to the others.
         Raises TopicNotFound when there is neither.
         """
-        known = self._routes.get(topic)
+        known = self._routes.get(topic) or self._borrowed.get(topic)
         if known is not None and known.write_queues:
             return known
         try:
@@ -122,7 +125,11 @@ class Routes:
             if permissions.is_writeable(data.perm) and MASTER_ID in _addresses(borrowed, data.broker_name)
             for index in range(min(DEFAULT_TOPIC_QUEUES, data.read_queue_nums))
         ]
-        return Route(topic, borrowed.data, borrowed.brokers, tuple(sorted(queues)), ())
+        route = Route(topic, borrowed.data, borrowed.brokers, tuple(sorted(queues)), ())
+        if len(self._borrowed) >= ROUTES_MAX:
+            self._borrowed.pop(next(iter(self._borrowed)))
+        self._borrowed[topic] = route
+        return route
 
     def master(self, broker_name: str) -> str:
         """The address of the master called ``broker_name``; raises BrokerUnavailable."""
@@ -165,7 +172,7 @@ class Routes:
 
     async def refresh(self) -> None:
         """Fetch every known route again; failures are logged and leave the old route."""
-        for topic in list(self._routes):
+        for topic in [*self._routes, *self._borrowed]:
             try:
                 await self.fetch(topic)
             except ClientError as error:
@@ -179,6 +186,7 @@ class Routes:
         await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _fetch(self, topic: str) -> Route:
+        self._borrowed.pop(topic, None)
         header = GetRouteInfoRequestHeader(topic=topic, accept_standard_json_only=True)
         answer = await self._name_servers.ask(RequestCode.GET_ROUTEINFO_BY_TOPIC, header)
         if answer.code != ResponseCode.SUCCESS:

@@ -308,3 +308,12 @@ async def test_a_message_has_one_delay_at_most(cluster):
     async with Producer(cluster.name_server) as producer:
         with pytest.raises(InvalidArgument, match="one delay"):
             await producer.send("orders", b"a", delay_level=3, delay=timedelta(seconds=1))
+
+
+async def test_a_topic_that_brokers_create_by_themselves_comes_to_all_of_them(two_brokers: FakeCluster) -> None:
+    async with Producer(two_brokers.name_server) as producer:
+        receipts = [await producer.send("New", b"%d" % number) for number in range(8)]
+        assert {receipt.queue.broker_name for receipt in receipts} == set(two_brokers.brokers)
+        assert all("New" in broker.topics for broker in two_brokers.brokers.values())
+        await producer._active.routes.refresh()
+        assert len(await producer.queues("New")) == 8
