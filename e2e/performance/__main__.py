@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import sys
 import tempfile
@@ -14,10 +13,10 @@ from pathlib import Path
 
 from e2e import toolchain
 from e2e.clusters import Kind
-from e2e.performance import contenders, observation, report
+from e2e.performance import contenders, observation, report, runs
 from e2e.performance.contenders import GENERATOR_CORE, Contender, alone, paused
 from e2e.performance.generator import LoadFailed
-from e2e.performance.report import Result
+from e2e.performance.runs import Result, Run
 from e2e.performance.scenarios import QUICK, SCENARIOS, Extent, Scenario, first_send_seconds
 
 FIRST_SECONDS = 5
@@ -39,12 +38,22 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--seconds", type=float, help="measured seconds of each run (default 10)")
     parser.add_argument("--write", action="store_true", help="write docs/performance.md and docs/performance.png")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write every round as JSON")
+    parser.add_argument(
+        "--page",
+        type=Path,
+        nargs="+",
+        metavar="FILE",
+        help="measure nothing: write the page from these runs (of --json); of a scenario in several, the last counts",
+    )
     parser.add_argument("--directory", type=Path, help="where stores and logs go (default: a temporary directory)")
     return parser.parse_args()
 
 
 def main() -> int:
     options = arguments()
+    if options.page:
+        write_page([runs.read(file) for file in options.page])
+        return 0
     try:
         toolchain.tool("java")
         kinds = list(Kind) if options.peer == "both" else [Kind(options.peer)]
@@ -58,6 +67,7 @@ def main() -> int:
     extent = replace(extent, rounds=options.rounds or extent.rounds, seconds=options.seconds or extent.seconds)
     chosen = [scenario for scenario in SCENARIOS if options.only is None or scenario.name in options.only]
     os.sched_setaffinity(0, {GENERATOR_CORE})
+    began = datetime.now(UTC).strftime("%Y-%m-%d %H:%M")
     results: list[Result] = []
     with tempfile.TemporaryDirectory(dir=options.directory) as directory:
         for flush in ("ASYNC_FLUSH", "SYNC_FLUSH"):
@@ -65,12 +75,14 @@ def main() -> int:
             if scenarios:
                 results += run_mode(flush, scenarios, kinds, extent, Path(directory))
     print("\n".join([*report.verdicts(results), *report.doubts(results), *report.table(results)]))
+    command = (
+        "make bench" if sys.argv[1:] in ([], ["--write"]) else "python -m e2e.performance " + " ".join(sys.argv[1:])
+    )
+    run = Run(command, began, f"{extent.rounds} rounds of {extent.seconds:g} s", tuple(results))
     if options.json:
-        options.json.write_text(
-            json.dumps([{"scenario": r.scenario, "kind": r.kind, "rounds": r.rounds} for r in results], indent=1) + "\n"
-        )
+        runs.write(run, options.json)
     if options.write:
-        write_page(results, extent)
+        write_page([run])
     return int(any(result.kind is Kind.OURS and result.failures for result in results))
 
 
@@ -148,16 +160,13 @@ def run_scenario(scenario: Scenario, running: list[Contender], extent: Extent) -
     return [Result(scenario.name, scenario.title, kind, rounds[kind], failures[kind]) for kind in rounds]
 
 
-def write_page(results: Sequence[Result], extent: Extent) -> None:
+def write_page(done: Sequence[Run]) -> None:
     """``docs/performance.md`` and its picture."""
     DOCUMENTS.mkdir(exist_ok=True)
-    command = (
-        "make bench" if sys.argv[1:] in ([], ["--write"]) else "python -m e2e.performance " + " ".join(sys.argv[1:])
+    results = runs.united(done)
+    (DOCUMENTS / "performance.md").write_text(
+        report.page(results, done, "Apache RocketMQ 5.5.0 (-Xms1g -Xmx2g, G1)") + "\n"
     )
-    note = f"{extent.rounds} rounds of {extent.seconds:g} s each."
-    when = datetime.now(UTC).strftime("%Y-%m-%d")
-    versions = "Apache RocketMQ 5.5.0 (-Xms1g -Xmx2g, G1)"
-    (DOCUMENTS / "performance.md").write_text(report.page(results, command, versions, when, note) + "\n")
     report.picture(results, DOCUMENTS / "performance.png")
 
 
