@@ -126,6 +126,11 @@ class BrokerSettings(msgspec.Struct, kw_only=True, rename="camel"):
     vip_port: int | None = None
     stop_grace_ms: int = 5000
 
+    @property
+    def group(self) -> str:
+        """The replicas of one log, as they name themselves to each other."""
+        return f"{self.broker_cluster_name}/{self.broker_name}"
+
     def http_address(self) -> str:
         """Where the HTTP server listens: its own address, or the one of the broker."""
         return self.http_bind_address or self.bind_address

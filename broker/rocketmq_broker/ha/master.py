@@ -13,6 +13,7 @@ from collections.abc import Callable
 
 from rocketmq_broker.failover.membership import Follower
 from rocketmq_broker.ha.acknowledgements import Acknowledgements, Reign, ReplicatedCallback
+from rocketmq_broker.ha.authentication import Authentication, NotAuthenticated
 from rocketmq_broker.ha.flow import FlowControl
 from rocketmq_broker.ha.frames import HaProtocolError
 from rocketmq_broker.ha.handshake import ApacheHandshake, LogBounds, MasterHandshake
@@ -47,6 +48,7 @@ class ReplicationMaster:
         on_mode: Callable[[], None] = lambda: None,
         handshake: Callable[[str], MasterHandshake] | None = None,
         reign: Reign | None = None,
+        authentication: Authentication | None = None,
     ) -> None:
         self.settings = settings
         self._store = store
@@ -56,6 +58,7 @@ class ReplicationMaster:
         self._on_mode = on_mode
         self._is_synchronous = False
         self._make_handshake = handshake or self._apache_handshake
+        self._authentication = authentication or Authentication()
         self._server: asyncio.Server | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._links: set[SlaveLink] = set()
@@ -75,6 +78,7 @@ class ReplicationMaster:
         self._tick: asyncio.TimerHandle | None = None
         self.refused_link_count = 0
         self.protocol_error_count = 0
+        self.unauthenticated_count = 0
         self.pushed_bytes = 0
 
     # Life.
@@ -185,6 +189,7 @@ class ReplicationMaster:
             timeout_count=acknowledgements.timeout_count,
             refused_link_count=self.refused_link_count,
             protocol_error_count=self.protocol_error_count,
+            unauthenticated_count=self.unauthenticated_count,
             pushed_bytes=self.pushed_bytes,
             slaves=slaves,
         )
@@ -207,13 +212,13 @@ class ReplicationMaster:
         return LogBounds(self._store.log_min_offset, self.pushable, self._store.settings.commit_log_segment_size)
 
     def open(self, link: SlaveLink, host: str) -> MasterHandshake | None:
-        """Take a new link; ``None`` when there are too many."""
+        """Take a new link; ``None`` when there are too many. Raises NotAuthenticated when nobody can prove anything here."""
         if len(self._links) >= LINKS_MAX:
             self.refused_link_count += 1
             return None
         self._links.add(link)
         self._listen_to_store()
-        return self._make_handshake(host)
+        return self._authentication.guard(self._make_handshake(host))
 
     def chunk(self, offset: int) -> memoryview | None:
         """The next bytes for a slave at ``offset``: a batch at most, within one segment, ``None`` when there are none now."""
@@ -259,6 +264,7 @@ class ReplicationMaster:
             self._acknowledgements.forget(link.identity, link)
         if problem is not None:
             self.protocol_error_count += 1
+            self.unauthenticated_count += isinstance(problem, NotAuthenticated)
             logger.warning("slave %s is dropped: %s", link.remote, problem)
         elif link.is_accepted:
             logger.info("slave %s left at offset %d", link.remote, link.acknowledged)

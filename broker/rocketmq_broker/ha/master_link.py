@@ -21,6 +21,8 @@ WRITE_BUFFER_MAX = 1 << 20
 # Bytes per turn of the loop, so that a slave that catches up does not hold up producers.
 PUSH_SIZE_MAX = 1 << 20
 SPEED_WINDOW_S = 1.0
+# A slave begins at once; whoever connects and does not must not hold a place for long.
+HANDSHAKE_TIMEOUT_S = 10.0
 
 
 class SlaveLink(asyncio.Protocol):
@@ -32,6 +34,7 @@ class SlaveLink(asyncio.Protocol):
         self._handshake: MasterHandshake | None = None
         self._reports = ReportReader()
         self._is_paused = False
+        self._opened = 0.0
         self._last_read = 0.0
         self._last_write = 0.0
         self._window_start = 0.0
@@ -62,8 +65,12 @@ class SlaveLink(asyncio.Protocol):
         # Not asserted: uvloop's transports are no subclasses of asyncio's.
         self._transport = transport = cast(asyncio.Transport, transport)
         host, self.remote = peer_address(transport)
-        self._handshake = self._master.open(self, host)
-        self._last_read = self._last_write = self._window_start = self._master.now
+        self._opened = self._last_read = self._last_write = self._window_start = self._master.now
+        try:
+            self._handshake = self._master.open(self, host)
+        except HaProtocolError as problem:
+            self._fail(problem)
+            return
         if self._handshake is None:
             logger.warning("slave %s is refused: there are too many links", self.remote)
             transport.abort()
@@ -138,6 +145,8 @@ class SlaveLink(asyncio.Protocol):
             return
         if now - self._last_read > settings.ha_housekeeping_interval / 1000:
             self.close(f"nothing came for {settings.ha_housekeeping_interval} ms")
+        elif not self.is_accepted and now - self._opened > HANDSHAKE_TIMEOUT_S:
+            self.close(f"it did not begin to follow within {HANDSHAKE_TIMEOUT_S:g} s")
         elif self.is_accepted and not self._is_paused:
             if now - self._last_write >= settings.ha_send_heartbeat_interval / 1000:
                 self._last_write = now

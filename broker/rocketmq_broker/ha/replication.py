@@ -11,6 +11,7 @@ from collections.abc import Callable
 
 from rocketmq_broker.failover.membership import Follower
 from rocketmq_broker.ha.acknowledgements import Reign
+from rocketmq_broker.ha.authentication import Authentication
 from rocketmq_broker.ha.epoch_handshake import Following
 from rocketmq_broker.ha.handshake import MasterHandshake
 from rocketmq_broker.ha.inquiry import MasterInquiry
@@ -72,6 +73,9 @@ class Replication:
         self._queue_count = 0
         # Set where elections decide on the role: what the link to a master tells.
         self.following: Following | None = None
+        self._authentication = Authentication(
+            broker.group, settings.ha_secret_file, is_required=settings.ha_authentication_required
+        )
         self.promise = SendPromise(store)
 
     def routes(self) -> list[Route]:
@@ -84,8 +88,10 @@ class Replication:
     async def start(self, ha_port: int) -> int:
         """Take up the configured role on the open store; the port slaves reach this broker at (``ha_port`` 0: any).
 
-        Raises OSError when a master's port is taken.
+        Raises OSError when a master's port is taken, SecretUnusable.
         """
+        # Said now and not by the first link that fails.
+        self._authentication.read()
         self._ha_port = ha_port
         if self._broker.broker_role is BrokerRole.SLAVE:
             self._store.set_writeable(False, "this broker is a slave: send to its master")
@@ -98,6 +104,7 @@ class Replication:
                 own_host=self._identity.ha_host,
                 on_lost=self._on_master_lost,
                 following=self.following,
+                authentication=self._authentication,
             )
             self._slave = slave
             slave.start()
@@ -129,6 +136,7 @@ class Replication:
             on_mode=lambda: self.promise.follow(master),
             handshake=handshake,
             reign=reign,
+            authentication=self._authentication,
         )
         await master.start(self._broker.bind_address, self._ha_port)
         self._master = master

@@ -35,6 +35,10 @@ class ReplicationSettings(msgspec.Struct, kw_only=True, rename="camel"):
     # Ours: how long a slave pauses at most between attempts to reach its master, and between two metadata rounds.
     ha_reconnect_interval: int = 5000
     slave_sync_interval: int = 3000
+    # Ours: a file with the group's secrets, one a line, which each side of a replication link must prove to have; empty for none.
+    ha_secret_file: str = ""
+    # Without: whoever cannot prove it is served and followed all the same. For the time in which replicas get their secret.
+    ha_authentication_required: bool = True
 
     def check(self, source: str) -> None:
         """Raises SettingsError naming the first key out of range and what to write."""

@@ -12,6 +12,7 @@ import ipaddress
 import logging
 from collections.abc import Awaitable, Callable
 
+from rocketmq_broker.ha.authentication import Authentication, SecretUnusable
 from rocketmq_broker.ha.epoch_handshake import Following
 from rocketmq_broker.ha.origin import (
     CannotFollow,
@@ -61,6 +62,7 @@ class ReplicationSlave:
         own_host: str = "",
         on_lost: Callable[[], None] = lambda: None,
         following: Following | None = None,
+        authentication: Authentication | None = None,
     ) -> None:
         self._settings = settings
         self._store = store
@@ -70,6 +72,9 @@ class ReplicationSlave:
         self._own_host = own_host
         self._on_lost = on_lost
         self._following = following
+        self._authentication = authentication or Authentication()
+        # The master took no part in a proof that is not required; the next link does without.
+        self._is_proof_left_out = False
         self._ha_address = settings.ha_master_address
         self._is_ha_address_fixed = bool(settings.ha_master_address)
         self._master_address = ""
@@ -82,6 +87,7 @@ class ReplicationSlave:
         self._pause_ms = RECONNECT_MIN_MS
         self._master_end = -1
         self._connect_count = 0
+        self.unproven_count = 0
         self.last_metadata_sync_ms = 0
 
     # Life.
@@ -163,6 +169,7 @@ class ReplicationSlave:
             connect_count=self._connect_count,
             master_end_offset=max(self._master_end, heartbeat),
             last_metadata_sync_ms=self.last_metadata_sync_ms,
+            unproven_count=self.unproven_count,
             problem="" if link is not None and link.received_frames else self._problem,
         )
 
@@ -179,6 +186,8 @@ class ReplicationSlave:
             except CannotFollow as problem:
                 self._say(str(problem))
                 self._pause_ms = self._settings.ha_reconnect_interval
+            except SecretUnusable as error:
+                self._say(str(error))
             except (OSError, MasterSilent, ValueError) as error:
                 self._say(f"master at {self._ha_address} cannot be reached: {error}")
             if self._changed.is_set():
@@ -196,6 +205,7 @@ class ReplicationSlave:
         origin = None if self._following is not None else await self._find_origin()
         await self._flush_own()
         host, port = split_address(self._ha_address)
+        proof = self._authentication.begin() if self._wants_proof else None
         self._closed.clear()
         reasons: list[str] = []
 
@@ -204,7 +214,7 @@ class ReplicationSlave:
             self._link = None
             self._closed.set()
 
-        link = MasterLink(self._settings, self._store, self._clock, origin, closed, self._following)
+        link = MasterLink(self._settings, self._store, self._clock, origin, closed, self._following, proof)
         try:
             async with asyncio.timeout(CONNECT_TIMEOUT_S):
                 await asyncio.get_running_loop().create_connection(
@@ -218,6 +228,8 @@ class ReplicationSlave:
         finally:
             # Without effect on a link that ended; when this task is cancelled the link goes with it.
             link.close("this slave stops")
+        self.unproven_count += link.is_unproven
+        self._is_proof_left_out = link.is_unproven and not self._authentication.is_required
         if link.diverged_at is not None and self._following is not None:
             self._following.diverged(link.diverged_at)
         if link.received_frames:
@@ -227,6 +239,10 @@ class ReplicationSlave:
             self._say(f"link to the master at {self._ha_address} ended: {reasons[0]}")
         else:
             self._say(f"the master at {self._ha_address} closed the link")
+
+    @property
+    def _wants_proof(self) -> bool:
+        return self._authentication.is_configured and not self._is_proof_left_out
 
     async def _find_origin(self) -> Origin:
         store = self._store

@@ -11,6 +11,7 @@ import logging
 from collections.abc import Callable
 from typing import cast
 
+from rocketmq_broker.ha.authentication import SlaveProof
 from rocketmq_broker.ha.epoch_handshake import Diverged, Following, SlaveGreeting
 from rocketmq_broker.ha.frames import HaProtocolError, TransferReader, encode_pong, encode_report
 from rocketmq_broker.ha.origin import CannotFollow, Origin
@@ -41,6 +42,7 @@ class MasterLink(asyncio.Protocol):
         origin: Origin | None,
         on_close: Callable[[str], None],
         following: Following | None = None,
+        proof: SlaveProof | None = None,
     ) -> None:
         self._settings = settings
         self._store = store
@@ -50,6 +52,8 @@ class MasterLink(asyncio.Protocol):
         self._follower = store.follower
         self._transport: asyncio.Transport | None = None
         self._following = following
+        # Until the master has proved that it has the group's secret.
+        self._proof = proof
         self._greeting: SlaveGreeting | None = None
         self._reader: TransferReader | None = None
         self._is_waiting_durable = False
@@ -63,6 +67,8 @@ class MasterLink(asyncio.Protocol):
         self.acknowledged = -1 if origin is None else origin.report
         # Where this log must be cut before the master can be followed.
         self.diverged_at: int | None = None
+        # The master took no part in the proof, or gave a wrong one.
+        self.is_unproven = False
         # The master's epoch, and when its last ping came (monotonic seconds).
         self.epoch = 0
         self.heard_at = 0.0
@@ -83,11 +89,10 @@ class MasterLink(asyncio.Protocol):
         watch_dead_peers(transport, self._settings.ha_housekeeping_interval)
         self._follower.forget_partial()
         self._last_read = self._window_start = self._clock.monotonic()
-        if self._origin is not None:
-            self._begin(self._origin)
-        elif self._following is not None:
-            self._greeting = self._following.greet()
-            transport.write(self._greeting.greeting)
+        if self._proof is not None:
+            transport.write(self._proof.hello)
+        else:
+            self._open(transport)
 
     def data_received(self, data: bytes) -> None:
         """Frames of the master, whole or not."""
@@ -97,6 +102,11 @@ class MasterLink(asyncio.Protocol):
         self._window_bytes += len(data)
         self._measure(now)
         follower = self._follower
+        if self._proof is not None:
+            rest = self._proven(self._proof, data)
+            if not rest:
+                return
+            data = rest
         if self._greeting is not None:
             rest = self._welcomed(self._greeting, data)
             if not rest:
@@ -125,6 +135,11 @@ class MasterLink(asyncio.Protocol):
     def connection_lost(self, error: Exception | None) -> None:
         """The end."""
         self._transport = None
+        if self._proof is not None and not self._reason:
+            self.is_unproven = True
+            self._reason = (
+                "the master ended the link before it proved that it has the secret of haSecretFile; its log says why"
+            )
         self._follower.forget_partial()
         self._on_close(self._reason or (str(error) if error is not None else ""))
 
@@ -148,6 +163,32 @@ class MasterLink(asyncio.Protocol):
             self._transport.abort()
 
     # Inside.
+
+    def _proven(self, proof: SlaveProof, data: bytes) -> bytes:
+        """Take a part of the master's proof; return what came behind it."""
+        transport = self._transport
+        if transport is None:
+            return b""
+        try:
+            answer, rest = proof.feed(data)
+        except HaProtocolError as problem:
+            self.is_unproven = True
+            self.close(str(problem))
+            return b""
+        if answer:
+            transport.write(answer)
+        if rest is None:
+            return b""
+        self._proof = None
+        self._open(transport)
+        return rest
+
+    def _open(self, transport: asyncio.Transport) -> None:
+        if self._origin is not None:
+            self._begin(self._origin)
+        elif self._following is not None:
+            self._greeting = self._following.greet()
+            transport.write(self._greeting.greeting)
 
     def _welcomed(self, greeting: SlaveGreeting, data: bytes) -> bytes:
         """Take a part of the master's welcome; return what came behind it."""

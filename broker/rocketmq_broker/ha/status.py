@@ -30,6 +30,8 @@ class MasterStatus(msgspec.Struct, frozen=True, kw_only=True):
     timeout_count: int
     refused_link_count: int
     protocol_error_count: int
+    # Of those: slaves that did not prove that they have the group's secret.
+    unauthenticated_count: int
     pushed_bytes: int
     slaves: tuple[SlaveStatus, ...] = ()
 
@@ -69,6 +71,8 @@ class FollowingStatus(msgspec.Struct, frozen=True, kw_only=True):
     # The master's log end as it last said, -1 when it never did.
     master_end_offset: int
     last_metadata_sync_ms: int
+    # Links whose master did not prove that it has the group's secret.
+    unproven_count: int
     problem: str = ""
 
     @property

@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
+from rocketmq_broker.ha.authentication import Authentication
 from rocketmq_broker.ha.frames import TRANSFER_HEAD, encode_report
 from rocketmq_broker.ha.master import ReplicationMaster
 from rocketmq_broker.ha.origin import MasterLog, MasterSilent
@@ -134,10 +135,18 @@ class Nodes:
         return store
 
     async def master(
-        self, store: MessageStore, settings: ReplicationSettings | None = None, *, is_sync: bool = False, port: int = 0
+        self,
+        store: MessageStore,
+        settings: ReplicationSettings | None = None,
+        *,
+        is_sync: bool = False,
+        port: int = 0,
+        authentication: Authentication | None = None,
     ) -> ReplicationMaster:
         """A started master."""
-        master = ReplicationMaster(settings or quick(), store, self.clock, is_sync_master=is_sync)
+        master = ReplicationMaster(
+            settings or quick(), store, self.clock, is_sync_master=is_sync, authentication=authentication
+        )
         await master.start(HOST, port)
         self._ends.append(master.stop)
         self.masters[address_of(master)] = store
@@ -150,9 +159,18 @@ class Nodes:
         settings: ReplicationSettings | None = None,
         *,
         own_host: str = "",
+        authentication: Authentication | None = None,
     ) -> ReplicationSlave:
         """A started slave of ``master``; it asks for the master's span at the same address."""
-        slave = ReplicationSlave(settings or quick(), store, self.clock, self.tasks, self._ask, own_host=own_host)
+        slave = ReplicationSlave(
+            settings or quick(),
+            store,
+            self.clock,
+            self.tasks,
+            self._ask,
+            own_host=own_host,
+            authentication=authentication,
+        )
         address = master if isinstance(master, str) else address_of(master)
         slave.set_master(address, address)
         slave.start()

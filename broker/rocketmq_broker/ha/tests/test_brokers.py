@@ -315,7 +315,7 @@ async def test_replication_shows_in_the_metrics(group: Group) -> None:
 
 
 async def test_a_taken_ha_port_stops_the_start_and_leaves_nothing_running(group: Group, tmp_path: Path) -> None:
-    from rocketmq_broker.app import ListenError
+    from rocketmq_broker.listening import ListenError
 
     master = await group.master()
     port = master.broker.identity.ha_port
