@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 import threading
 import time
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -27,6 +28,7 @@ SECURITY = {
     "runAsNonRoot": True, "runAsUser": 3000, "runAsGroup": 3000, "seccompProfile": {"type": "RuntimeDefault"},
 }  # fmt: skip
 SEND_TIMEOUT_MS = 3000
+ROUTE_INTERVAL_MS = 1000  # 30 s by default: what a client that wants to follow a failover at once sets
 PAUSE_SECONDS = 0.01
 REFUSED_PAUSE_SECONDS = 0.2
 WAIT_SECONDS = 120.0
@@ -152,6 +154,7 @@ class Load:
     topic: str
     acknowledged: list[str] = field(default_factory=list)
     acknowledged_at: list[float] = field(default_factory=list)
+    taken_by: Counter[str] = field(default_factory=Counter)  # broker name → messages
     refused: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -161,8 +164,9 @@ class Load:
 
     def __enter__(self) -> Self:
         self.driver.call(
-            "producer.start", name=self.topic, namesrv=self.namesrv, group=self.topic, timeout_ms=SEND_TIMEOUT_MS
-        )
+            "producer.start", name=self.topic, namesrv=self.namesrv, group=self.topic, timeout_ms=SEND_TIMEOUT_MS,
+            route_interval_ms=ROUTE_INTERVAL_MS,
+        )  # fmt: skip
         self._thread.start()
         self.wait_more(20)
         return self
@@ -189,6 +193,12 @@ class Load:
         """The longest time between two acknowledgements."""
         return max((b - a for a, b in zip(self.acknowledged_at, self.acknowledged_at[1:], strict=False)), default=0.0)
 
+    def nothing_is_lost(self) -> None:
+        """Read everything back; raises AssertionError when something that was acknowledged is missing."""
+        counts = f"{len(self.acknowledged)} acknowledged, {len(self.refused)} refused"
+        print(f"{self.topic}: {counts}, longest gap {self.longest_gap_seconds:.1f} s")
+        consume(self.driver, self.namesrv, f"{self.topic}-readers", self.topic, set(self.acknowledged))
+
     def _run(self) -> None:
         number = 0
         try:
@@ -206,6 +216,7 @@ class Load:
                 if result["status"] == "SEND_OK":
                     self.acknowledged.append(body)
                     self.acknowledged_at.append(time.monotonic())
+                    self.taken_by[result["broker_name"]] += 1
                 self._stop.wait(PAUSE_SECONDS)
         except (RuntimeError, TimeoutError, OSError) as failure:
             self._failure = failure

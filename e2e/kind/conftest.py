@@ -13,10 +13,13 @@ from pathlib import Path
 
 import pytest
 
-from e2e.drivers import Driver
+from e2e import toolchain
+from e2e.conftest import tools
+from e2e.drivers import Driver, java_driver
 from e2e.kind import clients, images
-from e2e.kind.cluster import KindCluster, Kubernetes, evidence_directory, provider
-from e2e.kind.objects import make_namespace
+from e2e.kind.clients import Load
+from e2e.kind.cluster import SHARED, KindCluster, Kubernetes, evidence_directory, provider
+from e2e.kind.objects import make_namespace, make_topic, wait_ready
 from e2e.toolchain import ToolMissing
 
 REQUIRE = "ROCKETMQ_REQUIRE_KIND"  # 1: run, and fail when no cluster can be had
@@ -80,6 +83,38 @@ def inside(
     clients.start_pod(kind, namespace)
     with clients.inside(kind, namespace, tmp_path_factory.mktemp("inside")) as driver:
         yield driver
+
+
+@pytest.fixture(scope="session")
+def outside(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Driver]:
+    """Apache's Java client on this machine: it needs neither a node nor the API server."""
+    with tools(), java_driver(toolchain.apache(), tmp_path_factory.mktemp("outside")) as driver:
+        yield driver
+
+
+@pytest.fixture(scope="session")
+def shared_storage(kind: KindCluster) -> dict[str, str]:
+    """``spec.brokers.storage`` with volumes that follow their Pods to other nodes."""
+    if not kind.has_storage_class(SHARED):
+        pytest.skip(f"no storage class {SHARED}: a Pod would wait for its node")
+    return {"size": "2Gi", "storageClassName": SHARED}
+
+
+@pytest.fixture(scope="module")
+def address(cluster: KindCluster, namespace: str, request: pytest.FixtureRequest) -> Iterator[str]:
+    """Name servers of the module's cluster, by the control plane's node: it is the one that no test takes away."""
+    with clients.exposed(cluster, namespace, request.module.NAME) as given:
+        yield given
+
+
+@pytest.fixture
+def load(cluster: KindCluster, namespace: str, address: str, outside: Driver, request: pytest.FixtureRequest) -> Load:
+    """On a topic of the test's own, once the module's cluster is whole."""
+    name = request.module.NAME
+    wait_ready(cluster, namespace, name)
+    topic = request.node.name.removeprefix("test_").replace("_", "-")[:40].strip("-")
+    make_topic(cluster, namespace, topic, name)
+    return Load(outside, address, topic)
 
 
 @pytest.hookimpl(wrapper=True)

@@ -7,6 +7,7 @@ from typing import Any
 import yaml
 
 from e2e.kind.cluster import Kubernetes
+from e2e.kind.engine import CommandFailed
 from e2e.processes import wait_until
 from rocketmq_operator.crd import API_VERSION, KIND
 from rocketmq_operator.kube.resources import OWNED
@@ -50,6 +51,13 @@ def condition(cluster: Kubernetes, resource: str, namespace: str, name: str, wan
     return ""
 
 
+def status(cluster: Kubernetes, namespace: str, name: str) -> dict[str, Any]:
+    """What a RocketMQCluster's status says; nothing while it is not about the current generation."""
+    (found,) = cluster.objects("rocketmqcluster", name, "-n", namespace)
+    told: dict[str, Any] = found.get("status", {})
+    return told if told.get("observedGeneration") == found["metadata"]["generation"] else {}
+
+
 def wait_ready(cluster: Kubernetes, namespace: str, name: str, timeout_seconds: float = READY_SECONDS) -> None:
     """Wait until a RocketMQCluster is ready, as it is now specified, and its replicas are in sync."""
     for wanted in ("Ready", "ReplicationHealthy"):
@@ -71,6 +79,23 @@ def make_topic(cluster: Kubernetes, namespace: str, name: str, of: str) -> None:
 def pods(cluster: Kubernetes, namespace: str, selector: str = "rocketmqkube.dev/cluster") -> dict[str, dict[str, Any]]:
     """Pods of RocketMQ clusters by name."""
     return {pod["metadata"]["name"]: pod for pod in cluster.objects("pods", "-n", namespace, "-l", selector)}
+
+
+def node_of(cluster: Kubernetes, namespace: str, pod: str) -> str:
+    """The node that a Pod was given, or the empty string."""
+    found = pods(cluster, namespace).get(pod)
+    return str(found["spec"].get("nodeName", "")) if found else ""
+
+
+def metrics(cluster: Kubernetes, namespace: str, pod: str) -> dict[str, float]:
+    """What a broker's metrics without labels say, by the API server's way to it; nothing when it does not answer."""
+    path = f"/api/v1/namespaces/{namespace}/pods/{pod}:8080/proxy/metrics"
+    try:
+        text = cluster.kubectl("get", "--raw", path, "--request-timeout=3s", timeout_seconds=30)
+    except CommandFailed:
+        return {}
+    lines = (line.split() for line in text.splitlines() if not line.startswith("#"))
+    return {words[0]: float(words[1]) for words in lines if len(words) == 2}
 
 
 def lives(cluster: Kubernetes, namespace: str) -> dict[str, tuple[str, int]]:

@@ -2,17 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 
-from e2e import toolchain
-from e2e.conftest import tools
-from e2e.drivers import Driver, java_driver
-from e2e.kind import clients
 from e2e.kind.clients import Load
-from e2e.kind.cluster import SHARED, KindCluster
-from e2e.kind.objects import apply_cluster, condition, lives, make_topic, pods, wait_ready
+from e2e.kind.cluster import KindCluster
+from e2e.kind.objects import apply_cluster, condition, lives, node_of, pods, wait_ready
 from e2e.processes import wait_until
 
 pytestmark = [pytest.mark.local, pytest.mark.xdist_group("kind"), pytest.mark.timeout(600)]
@@ -23,50 +17,13 @@ API_SERVER_DOWN_MESSAGES = 1500
 
 
 @pytest.fixture(scope="module")
-def cluster(kind: KindCluster, operator: str, namespace: str) -> KindCluster:
+def cluster(kind: KindCluster, operator: str, namespace: str, shared_storage: dict[str, str]) -> KindCluster:
     """A master and its slave on volumes that follow them."""
-    if not kind.has_storage_class(SHARED):
-        pytest.skip(f"no storage class {SHARED}: a Pod would wait for its node")
-    storage = {"size": "2Gi", "storageClassName": SHARED}
     # Without failover the first replica is the master for ever, so a test knows whom it kills.
-    brokers = {"storage": storage, "replicasPerGroup": 2, "failover": {"mode": "Disabled"}}
+    brokers = {"storage": shared_storage, "replicasPerGroup": 2, "failover": {"mode": "Disabled"}}
     apply_cluster(kind, namespace, NAME, brokers=brokers)
     wait_ready(kind, namespace, NAME)
     return kind
-
-
-@pytest.fixture(scope="module")
-def address(cluster: KindCluster, namespace: str) -> Iterator[str]:
-    """By the control plane's node: it is the one that no test takes away."""
-    with clients.exposed(cluster, namespace, NAME) as given:
-        yield given
-
-
-@pytest.fixture(scope="module")
-def outside(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Driver]:
-    """The client on this machine: it needs neither a node nor the API server."""
-    with tools(), java_driver(toolchain.apache(), tmp_path_factory.mktemp("outside")) as driver:
-        yield driver
-
-
-@pytest.fixture
-def load(cluster: KindCluster, namespace: str, address: str, outside: Driver, request: pytest.FixtureRequest) -> Load:
-    """On a topic of the test's own."""
-    topic = request.node.name.removeprefix("test_").replace("_", "-")[:40].strip("-")
-    make_topic(cluster, namespace, topic, NAME)
-    return Load(outside, address, topic)
-
-
-def nothing_is_lost(load: Load) -> None:
-    print(
-        f"{len(load.acknowledged)} acknowledged, {len(load.refused)} refused, longest gap {load.longest_gap_seconds:.1f} s"
-    )
-    clients.consume(load.driver, load.namesrv, f"{load.topic}-readers", load.topic, set(load.acknowledged))
-
-
-def node_of(cluster: KindCluster, namespace: str, pod: str) -> str:
-    found = pods(cluster, namespace).get(pod)
-    return str(found["spec"].get("nodeName", "")) if found else ""
 
 
 def test_the_masters_pod_is_killed_and_comes_back_with_its_claim(
@@ -78,7 +35,7 @@ def test_the_masters_pod_is_killed_and_comes_back_with_its_claim(
         wait_until(lambda: lives(cluster, namespace).get(MASTER, before) != before, "another Pod", 60, poll_seconds=0.2)
         load.wait_more(50)
     wait_ready(cluster, namespace, NAME)
-    nothing_is_lost(load)
+    load.nothing_is_lost()
 
 
 def test_a_deleted_slave_costs_no_write(cluster: KindCluster, namespace: str, load: Load) -> None:
@@ -87,7 +44,7 @@ def test_a_deleted_slave_costs_no_write(cluster: KindCluster, namespace: str, lo
         load.wait_more(50)
     assert load.refused == []
     wait_ready(cluster, namespace, NAME)
-    nothing_is_lost(load)
+    load.nothing_is_lost()
 
 
 def test_a_drained_node_gives_its_master_to_another(cluster: KindCluster, namespace: str, load: Load) -> None:
@@ -105,7 +62,7 @@ def test_a_drained_node_gives_its_master_to_another(cluster: KindCluster, namesp
     finally:
         cluster.kubectl("uncordon", node)
     wait_ready(cluster, namespace, NAME)
-    nothing_is_lost(load)
+    load.nothing_is_lost()
 
 
 def test_a_killed_node_comes_back_with_what_it_had(cluster: KindCluster, namespace: str, load: Load) -> None:
@@ -120,7 +77,7 @@ def test_a_killed_node_comes_back_with_what_it_had(cluster: KindCluster, namespa
         cluster.wait_node(node, ready=True)
         load.wait_more(50)
     wait_ready(cluster, namespace, NAME)
-    nothing_is_lost(load)
+    load.nothing_is_lost()
 
 
 def test_a_partition_takes_the_slave_out_of_the_set_and_its_end_brings_it_back(
@@ -143,7 +100,7 @@ def test_a_partition_takes_the_slave_out_of_the_set_and_its_end_brings_it_back(
                 cluster.on_node(node, "iptables", "-w", "-D", *rule)
         load.wait_more(50)
     wait_ready(cluster, namespace, NAME)
-    nothing_is_lost(load)
+    load.nothing_is_lost()
 
 
 def test_an_api_server_that_is_down_is_not_noticed_by_clients(cluster: KindCluster, namespace: str, load: Load) -> None:
@@ -161,7 +118,7 @@ def test_an_api_server_that_is_down_is_not_noticed_by_clients(cluster: KindClust
     assert load.refused == []
     wait_ready(cluster, namespace, NAME)
     assert lives(cluster, namespace) == alive
-    nothing_is_lost(load)
+    load.nothing_is_lost()
 
 
 def _is_served(cluster: KindCluster) -> bool:
