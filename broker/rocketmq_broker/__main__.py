@@ -16,8 +16,9 @@ from pathlib import Path
 
 import uvloop
 
-from rocketmq_broker.app import Broker, ListenError
+from rocketmq_broker.app import Broker
 from rocketmq_broker.durable import TableError
+from rocketmq_broker.listening import ListenError, Ports
 from rocketmq_broker.settings import LoadedSettings, load_settings
 from rocketmq_common.files import RealFiles
 from rocketmq_common.settings import SettingsError, format_java_properties, wire_names
@@ -130,14 +131,18 @@ async def _live(loaded: LoadedSettings, reload: Callable[[], LoadedSettings]) ->
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopping.set)
-    while await _serve(loaded, stopping):
-        gc.unfreeze()
-        loaded = reload()
+    ports = Ports(is_kept=loaded.failover.is_enabled)
+    try:
+        while await _serve(loaded, stopping, ports):
+            gc.unfreeze()
+            loaded = reload()
+    finally:
+        ports.close()
 
 
-async def _serve(loaded: LoadedSettings, stopping: asyncio.Event) -> bool:
+async def _serve(loaded: LoadedSettings, stopping: asyncio.Event, ports: Ports) -> bool:
     """One life of the broker; whether another is to follow."""
-    broker = Broker(loaded, fatal=_die)
+    broker = Broker(loaded, fatal=_die, ports=ports)
     start = asyncio.ensure_future(broker.start())
     interrupted = asyncio.ensure_future(stopping.wait())
     await asyncio.wait((start, interrupted), return_when=asyncio.FIRST_COMPLETED)
@@ -168,6 +173,8 @@ async def _serve(loaded: LoadedSettings, stopping: asyncio.Event) -> bool:
     sys.stdout.flush()
     await asyncio.wait((interrupted, broker.ended), return_when=asyncio.FIRST_COMPLETED)
     logger.info("broker %s stops", settings.broker_name)
+    if stopping.is_set():
+        ports.close()
     await broker.stop()
     logger.info("broker %s stopped", settings.broker_name)
     if stopping.is_set():

@@ -29,6 +29,7 @@ from rocketmq_broker.ha.metadata import MetadataSync
 from rocketmq_broker.ha.replication import Replication
 from rocketmq_broker.held_pulls import RECHECK_MS
 from rocketmq_broker.identity import Identity, resolve_identity
+from rocketmq_broker.listening import Ports, listen_error
 from rocketmq_broker.observation import Observation
 from rocketmq_broker.offsets import OffsetProcessor
 from rocketmq_broker.pop.service import Pop
@@ -88,6 +89,7 @@ class Broker:
         fatal: Callable[[BaseException], None],
         files: FileSystem | None = None,
         clock: Clock | None = None,
+        ports: Ports | None = None,
     ) -> None:
         loop = asyncio.get_running_loop()
         self.loaded = loaded
@@ -96,6 +98,7 @@ class Broker:
         self.files: FileSystem = files or RealFiles()
         self.clock: Clock = clock or SystemClock()
         self.fatal = fatal
+        self.ports = ports or Ports()
         self.started_ms = self.clock.now_ms()
         self.recovery: RecoveryReport | None = None
         self.is_serving = False
@@ -114,8 +117,9 @@ class Broker:
         )
         self.groups = GroupTable(settings, self.files, directory, self.clock, self.io)
         self.offsets = ConsumerOffsets(
-            self.files, directory, self.clock, self.io, version_step=settings.consumer_offset_update_version_step
-        )
+            self.files, directory, self.clock, self.io,
+            version_step=settings.consumer_offset_update_version_step, has_light_queues=settings.has_light_queues,
+        )  # fmt: skip
         self.producers = Producers(self.clock)
         self.consumers = Consumers(self.clock, self._is_group_notified)
         self.locks = QueueLocks(self.clock)
@@ -124,15 +128,9 @@ class Broker:
         self.registration.on_moved = lambda: self.store.set_store_host(self.identity.store_host)
         self.topics.announce = self.registration.announce
         self.delay = DelaySchedule(
-            settings,
-            self.store,
-            self.statistics,
-            self.files,
-            directory,
-            self.clock,
-            self.io,
+            settings, self.store, self.statistics, self.files, directory, self.clock, self.io,
             delay_levels_ms=delay_levels_ms,
-        )
+        )  # fmt: skip
         self.timers = TimerService(settings, self.store, self.statistics, self.files, directory, self.clock, self.io)
         self.timer_sending = TimerSender(settings, self.timers, self.clock)
         self.modes = MessageRequestModes(self.files, directory, self.io)
@@ -152,7 +150,7 @@ class Broker:
         if loaded.failover.is_enabled:
             self.succession = self.replication.following = Succession(
                 loaded.failover, settings, self.store, self.replication, self._leases(), self.identity, self.files,
-                self.clock, self.tasks,
+                self.clock, self.tasks, self.client,
                 count_min=loaded.replication.min_in_sync_replicas,
                 on_elected=self._lead,
                 on_ended=self._end,
@@ -348,8 +346,10 @@ class Broker:
         ha_port = settings.ha_listen_port
         # Known before the first connection unless the system chooses.
         self._bind(listen_port, vip_port, listen_port + 1 if ha_port is None else ha_port)
-        await _start(self.server, settings.bind_address, listen_port, "listenPort")
-        await _start(self.vip_server, settings.bind_address, vip_port, "listenPort - 2")
+        if self.succession is not None:
+            self.succession.forwarding.attach(self.server.routes, self.vip_server.routes)
+        await self.ports.listen(self.server, settings.bind_address, listen_port, "listenPort")
+        await self.ports.listen(self.vip_server, settings.bind_address, vip_port, "listenPort - 2")
         port = self.server.port
         if ha_port is None:
             # With a port that the system chose, nobody knows whether the next one is free.
@@ -357,7 +357,7 @@ class Broker:
         try:
             ha_port = await self.replication.start(ha_port)
         except OSError as error:
-            raise _listen_error(settings.bind_address, ha_port, "haListenPort", error) from error
+            raise listen_error(settings.bind_address, ha_port, "haListenPort", error) from error
         self._bind(port, self.vip_server.port, ha_port)
 
     async def _start_web(self) -> None:
@@ -368,7 +368,7 @@ class Broker:
         try:
             await self.observation.start_web(port)
         except OSError as error:
-            raise _listen_error(settings.http_address(), port, "httpPort", error) from error
+            raise listen_error(settings.http_address(), port, "httpPort", error) from error
 
     def _bind(self, port: int, vip_port: int, ha_port: int) -> None:
         self.identity.bind(port, vip_port, ha_port)
@@ -482,19 +482,3 @@ class Broker:
             self.statistics.forget_topic(topic)
             self.timers.forget_topic(topic)
             self.modes.forget_topic(topic)
-
-
-async def _start(server: RemotingServer, host: str, port: int, key: str) -> None:
-    try:
-        await server.start(host, port)
-    except OSError as error:
-        raise _listen_error(host, port, key, error) from error
-
-
-class ListenError(Exception):
-    """An address cannot be listened on; the message says which, why and what to do."""
-
-
-def _listen_error(host: str, port: int, key: str, error: OSError) -> ListenError:
-    reason = os.strerror(error.errno) if error.errno else str(error)
-    return ListenError(f"{host}:{port} ({key}): cannot listen: {reason}: free the port or change it")

@@ -182,10 +182,17 @@ class Connection(asyncio.Protocol):
         if self._is_reading_paused:
             self._update_reading()
 
-    def notify(self, code: int, header: Header | Mapping[str, str] | bytes | None = None, body: Buffer = b"") -> None:
+    def notify(
+        self,
+        code: int,
+        header: Header | Mapping[str, str] | bytes | None = None,
+        body: Buffer = b"",
+        *,
+        remark: str | None = None,
+    ) -> None:
         """Send a one-way request; without effect once the connection is closed."""
         if not self.is_closed:
-            self._send([encode_request(code, self._opaque(), header, body, oneway=True)])
+            self._send([encode_request(code, self._opaque(), header, body, oneway=True, remark=remark)])
 
     async def invoke(
         self,
@@ -194,6 +201,7 @@ class Connection(asyncio.Protocol):
         body: Buffer = b"",
         *,
         timeout_ms: float = 3000,
+        remark: str | None = None,
     ) -> Command:
         """Send a request and wait for its answer, whatever its code.
 
@@ -210,7 +218,7 @@ class Connection(asyncio.Protocol):
         self._pending[opaque] = (future, code)
         timer = self._loop.call_later(timeout_ms / 1000, self._expire, opaque, timeout_ms)
         try:
-            self._send([encode_request(code, opaque, header, body)])
+            self._send([encode_request(code, opaque, header, body, remark=remark)])
             return await future
         finally:
             timer.cancel()

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
+import socket
 from collections.abc import Callable, Sequence
 from time import monotonic
 
@@ -39,13 +41,29 @@ class RemotingServer(Endpoint):
         port: int = self._server.sockets[0].getsockname()[1]
         return port
 
-    async def start(self, host: str, port: int) -> None:
-        """Listen; port 0 lets the system choose. Raises OSError when the address is taken."""
+    async def start(self, host: str, port: int, sock: socket.socket | None = None) -> None:
+        """Listen; port 0 lets the system choose. Raises OSError when the address is taken.
+
+        ``sock`` listens already (an earlier server's `listening`) and belongs to this server from now on.
+        """
         loop = asyncio.get_running_loop()
-        self._server = await loop.create_server(
-            lambda: Connection(self, is_server=True), host, port, backlog=BACKLOG, reuse_address=True
-        )
+
+        def connection() -> Connection:
+            return Connection(self, is_server=True)
+
+        if sock is None:
+            self._server = await loop.create_server(connection, host, port, backlog=BACKLOG, reuse_address=True)
+        else:
+            self._server = await loop.create_server(connection, sock=sock, backlog=BACKLOG)
         self.tasks.every(SWEEP_MS, self._sweep, "sweep of idle connections", critical=False)
+
+    def listening(self) -> socket.socket | None:
+        """The socket once more: it goes on listening when this server stops, and whoever connects then waits for the next.
+
+        ``None`` where the host stands for several addresses.
+        """
+        found = [] if self._server is None else self._server.sockets
+        return socket.socket(fileno=os.dup(found[0].fileno())) if len(found) == 1 else None
 
     async def stop(self, grace_ms: float = 1000) -> None:
         """Accept no more, let requests under way be answered for ``grace_ms``, then close what is left."""

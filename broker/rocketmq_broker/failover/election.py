@@ -154,6 +154,11 @@ class Election:
         """A planned switchover is under way: take no messages."""
         return self._handover_since is not None
 
+    def is_changing(self, now: float) -> bool:
+        """The lease changes hands in a moment, on purpose: nobody holds it, or its holder is asked to hand it over."""
+        record = self.record
+        return (not record.holder or bool(record.target)) and now - self._changed_at < self._duration_s
+
     def may_follow(self, epoch: int) -> bool:
         """Whether the master of ``epoch`` may be acknowledged anything."""
         return epoch >= max(self.record.epoch, self._proposed_epoch)

@@ -17,6 +17,7 @@ import msgspec
 
 from rocketmq_broker.failover.election import Election, Facts
 from rocketmq_broker.failover.epochs import EpochHistory
+from rocketmq_broker.failover.forwarding import Forwarding
 from rocketmq_broker.failover.lease import LeaseConflict, LeaseStore, LeaseUnavailable
 from rocketmq_broker.failover.membership import Follower, next_in_sync
 from rocketmq_broker.failover.settings import FailoverSettings
@@ -29,6 +30,7 @@ from rocketmq_broker.settings import BrokerSettings
 from rocketmq_common.clock import Clock
 from rocketmq_common.files import FileSystem
 from rocketmq_common.tasks import TaskRegistry
+from rocketmq_remoting.client import RemotingClient
 from rocketmq_store.statuses import PutStatus, RecoveryReport
 from rocketmq_store.store import MessageStore
 
@@ -37,6 +39,8 @@ logger = logging.getLogger(__name__)
 STATE_FILE_NAME = "failover.json"
 BOOT_ID_FILE = Path("/proc/sys/kernel/random/boot_id")
 GUARD_INTERVAL_MS = 100
+# Between two looks at a lease that changes hands on purpose: senders wait meanwhile.
+CHANGING_RETRY_PERIOD_MS = 100
 # Of one round against a lease that others change at the same time.
 ATTEMPTS_MAX = 3
 
@@ -74,6 +78,7 @@ class Succession:
         files: FileSystem,
         clock: Clock,
         tasks: TaskRegistry,
+        client: RemotingClient,
         *,
         count_min: int,
         on_elected: Callable[[int], Awaitable[None]],
@@ -90,7 +95,7 @@ class Succession:
         self._count_min = count_min
         self._on_elected = on_elected
         self._on_ended = on_ended
-        self._group = f"{broker.broker_cluster_name}/{broker.broker_name}"
+        self._group = broker.group
         self._root = Path(store.settings.root)
         self._history = EpochHistory(files, self._root)
         self._state = _State()
@@ -104,6 +109,7 @@ class Succession:
         self._wake = asyncio.Event()
         self._problem = ""
         self.member = settings.replica_name
+        self.forwarding = Forwarding(client, self._master_address)
 
     # Life.
 
@@ -143,6 +149,7 @@ class Succession:
 
     async def resign(self) -> None:
         """Give the lease back before an orderly end, once another replica has everything or `switchoverTimeout` is over."""
+        self.forwarding.close()
         election = self._election
         if election is None or not election.is_holder or self._is_over:
             return
@@ -219,12 +226,21 @@ class Succession:
         assert self._election is not None, "not started"
         return self._election
 
+    def _master_address(self) -> str:
+        if self._election is None:
+            return ""
+        record = self._election.record
+        return record.address if record.holder_name not in ("", self.member) else ""
+
     async def _run(self) -> None:
         while not self._is_over:
             self._wake.clear()
             await self._round()
+            period_ms = self._settings.lease_retry_period
+            if self._voted.is_changing(self._clock.monotonic()):
+                period_ms = min(period_ms, CHANGING_RETRY_PERIOD_MS)
             try:
-                async with asyncio.timeout(self._settings.lease_retry_period / 1000):
+                async with asyncio.timeout(period_ms / 1000):
                     await self._wake.wait()
             except TimeoutError:
                 continue
@@ -297,6 +313,7 @@ class Succession:
             ", ".join(self._voted.record.in_sync),
         )  # fmt: skip
         await self._on_elected(epoch)
+        self.forwarding.end()
         # The system may have chosen the port only now.
         self._voted.reached_at(self._identity.address, self._identity.ha_address)
         if not is_first:
@@ -358,6 +375,10 @@ class Succession:
         if not self._reign_epoch or self._is_over:
             return
         election = self._voted
+        if election.is_handing_over:
+            self.forwarding.begin()
+        else:
+            self.forwarding.end()
         if election.is_handing_over or self._is_resigning:
             reason = "another replica takes over: send again"
         elif not self.may_write():

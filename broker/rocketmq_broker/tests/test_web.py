@@ -11,7 +11,7 @@ from pathlib import Path
 import aiohttp
 import pytest
 
-from rocketmq_broker.app import ListenError
+from rocketmq_broker.listening import ListenError
 from rocketmq_broker.tests.harness import make_broker, serving
 from rocketmq_broker.web import WebServer
 

@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 from rocketmq_broker.app import Broker
+from rocketmq_broker.listening import Ports
 from rocketmq_broker.tests.harness import Peer, make_broker
 from rocketmq_common.files import RealFiles
 from rocketmq_remoting.client import RemotingClient
@@ -43,10 +44,12 @@ class Replica:
         self.broker: Broker | None = None
         self._task: asyncio.Task[None] | None = None
         self._stopping = asyncio.Event()
+        self._ports = Ports(is_kept=True)
 
     def start(self) -> None:
         """Begin to live."""
         self._stopping.clear()
+        self._ports = Ports(is_kept=True)
         self._task = asyncio.get_running_loop().create_task(self._live())
 
     async def stop(self) -> None:
@@ -84,12 +87,15 @@ class Replica:
     async def _live(self) -> None:
         while not self._stopping.is_set():
             broker = make_broker(self._root, **self._settings)
+            broker.ports = self._ports
             await broker.start()
             self.broker, self.lives = broker, self.lives + 1
             stopping = asyncio.ensure_future(self._stopping.wait())
             await asyncio.wait((stopping, broker.ended), return_when=asyncio.FIRST_COMPLETED)
             stopping.cancel()
             self.broker = None
+            if self._stopping.is_set():
+                self._ports.close()
             await broker.stop()
             if broker.ended.done() and (offset := broker.ended.result()) is not None:
                 self.cuts.append(offset)
