@@ -62,6 +62,10 @@ class QueueReader:
             self.missed_count += 1
             return GetResult(GetStatus.NO_MATCHED_LOGIC_QUEUE, 0)
         minimum, maximum = queue.min_offset, queue.end
+        positions = self._positions
+        if positions.confirmed < positions.dispatched and offset < maximum:
+            # What was recovered is not sure to stay: nobody has said so yet.
+            return GetResult(GetStatus.OFFSET_OVERFLOW_ONE, max(offset, minimum), minimum, maximum)
         if minimum <= offset < maximum:
             result = self._collect(queue, offset, count_max, min(bytes_max, TRANSFER_BYTES_MAX), tags_codes, accept)
             if result.message_count:

@@ -42,7 +42,7 @@ class NotAuthenticated(HaProtocolError):
 
 
 class Authentication:
-    """What one node knows of its group's secret. ``group`` is ``cluster/brokerName``; without ``secret_file`` nobody proves a thing.
+    """What one node knows of its group's secret. ``group`` is ``cluster/brokerName``; without ``secret_file`` nobody is asked.
 
     The file holds one secret a line. The first one proves; any of them is believed, so that a secret can be replaced while replicas
     run: add the new one everywhere, make it the first, remove the old one. It is read anew for each link.

@@ -33,16 +33,21 @@ class Greeting(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     group: str
     member: str
     epochs: tuple[tuple[int, int], ...]
+    takes_confirmed: bool = False
 
 
 class Welcome(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
-    """What a master says. ``problem`` tells why this slave cannot follow; everything else counts only without one."""
+    """What a master says. ``problem`` tells why this slave cannot follow; everything else counts only without one.
+
+    ``confirmed`` is the end of what the master's readers see, and is told again as it grows; -1 where it is not told.
+    """
 
     epoch: int = 0
     log_min: int = 0
     log_end: int = 0
     segment_size: int = 0
     epochs: tuple[tuple[int, int], ...] = ()
+    confirmed: int = -1
     problem: str = ""
 
 
@@ -134,7 +139,9 @@ class MasterWelcome:
 
     def _begin(self, data: bytes, bounds: LogBounds) -> Accepted | None:
         accepted = self._apache.feed(data, bounds)
-        return accepted if accepted is None else accepted._replace(answers_pings=self._greeting is not None)
+        if accepted is None or self._greeting is None:
+            return accepted
+        return accepted._replace(answers_pings=True, takes_confirmed=self._greeting.takes_confirmed)
 
     def _answer(self, greeting: Greeting, bounds: LogBounds) -> Welcome:
         if greeting.group != self._group:
@@ -148,6 +155,7 @@ class MasterWelcome:
             log_end=bounds.end_offset,
             segment_size=bounds.segment_size,
             epochs=self._history.epochs,
+            confirmed=bounds.confirmed if greeting.takes_confirmed else -1,
         )
 
 
@@ -163,7 +171,8 @@ class SlaveGreeting:
         self._buffer = b""
         self.epoch = 0
         self.master_end = 0
-        self.greeting = encode(Greeting(group=group, member=member, epochs=history.epochs))
+        self.confirmed = -1
+        self.greeting = encode(Greeting(group=group, member=member, epochs=history.epochs, takes_confirmed=True))
 
     def feed(self, data: bytes) -> tuple[Origin, bytes] | None:
         """Where to begin and what came behind the welcome; ``None`` while bytes are missing.
@@ -189,5 +198,5 @@ class SlaveGreeting:
         master = MasterLog(welcome.log_min, welcome.log_end, welcome.segment_size)
         origin = decide_origin(own, master)
         self._history.adopt(theirs)
-        self.epoch, self.master_end = welcome.epoch, welcome.log_end
+        self.epoch, self.master_end, self.confirmed = welcome.epoch, welcome.log_end, welcome.confirmed
         return origin, rest

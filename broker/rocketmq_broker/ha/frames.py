@@ -7,8 +7,10 @@ Between connect and close (apache/rocketmq 5.5 DefaultHAConnection, DefaultHACli
                      heartbeat  12 bytes   the same with size 0
 
     between our own nodes  12 bytes   ping: i64 token, i32 -1; answered by a report of -1 - token
+                           12 bytes   confirmed: i64 log offset, i32 -2; not answered
 
-A ping asks for a sign of life whose age is known: the token is when the master sent it. It comes only behind our own handshake.
+A ping asks for a sign of life whose age is known: the token is when the master sent it. Confirmed is what the master's own readers
+may see. Both come only behind our own handshake, and confirmed only to a slave that said it takes it.
 
 A report is an acknowledgement, and sends wait for it. So none is believed that could not be true: beyond what was sent, or lower
 than the one before (apache/rocketmq#3015: garbage on this port answered sends that no slave had).
@@ -25,6 +27,7 @@ TRANSFER_HEAD = struct.Struct(">qi")
 # An Apache slave reads into 4 MiB; a frame that does not fit is never complete for it.
 BODY_SIZE_MAX = (4 << 20) - TRANSFER_HEAD.size
 PING_SIZE = -1
+CONFIRMED_SIZE = -2
 
 
 class HaProtocolError(Exception):
@@ -83,14 +86,20 @@ class TransferReader:
     """The slave's side of one connection: splits frames and hands out their bodies as they arrive.
 
     ``expected`` is the offset at which the stream must go on; ``None`` for an empty slave, which begins where the master says.
-    ``on_ping`` gets the token of each ping; without it a ping is a broken frame.
+    ``on_ping`` gets the token of each ping, ``on_confirmed`` each confirmed offset; without them these are broken frames.
     """
 
-    __slots__ = ("_left", "_on_ping", "_rest", "_segment_size", "expected")
+    __slots__ = ("_left", "_on_told", "_rest", "_segment_size", "expected")
 
-    def __init__(self, segment_size: int, expected: int | None, on_ping: Callable[[int], None] | None = None) -> None:
+    def __init__(
+        self,
+        segment_size: int,
+        expected: int | None,
+        on_ping: Callable[[int], None] | None = None,
+        on_confirmed: Callable[[int], None] | None = None,
+    ) -> None:
         self._segment_size = segment_size
-        self._on_ping = on_ping
+        self._on_told = {PING_SIZE: on_ping, CONFIRMED_SIZE: on_confirmed}
         self._rest = b""
         self._left = 0
         self.expected = expected
@@ -128,8 +137,8 @@ class TransferReader:
                 yield Transferred(offset, view[:0])
 
     def _accept(self, offset: int, size: int) -> None:
-        if size == PING_SIZE and offset >= 0 and self._on_ping is not None:
-            self._on_ping(offset)
+        if size < 0 <= offset and (on_told := self._on_told.get(size)) is not None:
+            on_told(offset)
             return
         if offset < 0 or not 0 <= size <= BODY_SIZE_MAX:
             raise HaProtocolError(f"frame of {size} bytes at offset {offset} is no transfer")

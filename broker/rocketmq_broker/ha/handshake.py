@@ -13,11 +13,12 @@ from rocketmq_broker.ha.frames import REPORT, HaProtocolError
 
 
 class LogBounds(NamedTuple):
-    """Log offsets of the master: first byte, end of what may be pushed, size of a segment."""
+    """Log offsets of the master: first byte, end of what may be pushed, size of a segment; end of what its readers see."""
 
     min_offset: int
     end_offset: int
     segment_size: int
+    confirmed: int = -1
 
 
 class Accepted(NamedTuple):
@@ -30,6 +31,8 @@ class Accepted(NamedTuple):
     rest: bytes
     # The slave is one of ours and answers pings.
     answers_pings: bool = False
+    # And wants to be told what the master's readers see.
+    takes_confirmed: bool = False
 
 
 class MasterHandshake(Protocol):

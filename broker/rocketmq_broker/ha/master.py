@@ -22,6 +22,7 @@ from rocketmq_broker.ha.settings import ReplicationSettings
 from rocketmq_broker.ha.status import MasterStatus, SlaveStatus
 from rocketmq_common.clock import Clock
 from rocketmq_store.positions import UNBOUNDED
+from rocketmq_store.residency import Absent
 from rocketmq_store.statuses import PutStatus
 from rocketmq_store.store import MessageStore
 
@@ -31,6 +32,8 @@ LINKS_MAX = 64
 TICK_INTERVAL_MS = 250
 # Signs of life that a master without its lease's store lives by; far below the shortest sensible lease.
 PING_INTERVAL_MS = 500
+# How long slaves wait at most to be told of what was confirmed, when no log bytes go to them with which it can travel.
+CONFIRMED_DELAY_MS = 10
 
 
 class ReplicationMaster:
@@ -76,6 +79,7 @@ class ReplicationMaster:
         self._is_wake_scheduled = False
         self._expiry: asyncio.TimerHandle | None = None
         self._tick: asyncio.TimerHandle | None = None
+        self._telling: asyncio.TimerHandle | None = None
         self.refused_link_count = 0
         self.protocol_error_count = 0
         self.unauthenticated_count = 0
@@ -99,10 +103,10 @@ class ReplicationMaster:
     async def stop(self) -> None:
         """Close the links and answer everybody who waits for a slave with FLUSH_SLAVE_TIMEOUT."""
         self._store.on_progress = None
-        for timer in (self._expiry, self._tick):
+        for timer in (self._expiry, self._tick, self._telling):
             if timer is not None:
                 timer.cancel()
-        self._expiry = self._tick = None
+        self._expiry = self._tick = self._telling = None
         if self._server is not None:
             self._server.close()
         for link in list(self._links):
@@ -203,13 +207,19 @@ class ReplicationMaster:
         return positions.flushed if positions.is_sync else positions.written
 
     @property
+    def confirmed(self) -> int:
+        """End of the bytes that readers of this broker see; those of its slaves see no more."""
+        return self._positions.readable
+
+    @property
     def now(self) -> float:
         """Monotonic seconds."""
         return self._clock.monotonic()
 
     def bounds(self) -> LogBounds:
         """What a slave can begin with."""
-        return LogBounds(self._store.log_min_offset, self.pushable, self._store.settings.commit_log_segment_size)
+        segment_size = self._store.settings.commit_log_segment_size
+        return LogBounds(self._store.log_min_offset, self.pushable, segment_size, self.confirmed)
 
     def open(self, link: SlaveLink, host: str) -> MasterHandshake | None:
         """Take a new link; ``None`` when there are too many. Raises NotAuthenticated when nobody can prove anything here."""
@@ -221,27 +231,35 @@ class ReplicationMaster:
         return self._authentication.guard(self._make_handshake(host))
 
     def chunk(self, offset: int) -> memoryview | None:
-        """The next bytes for a slave at ``offset``: a batch at most, within one segment, ``None`` when there are none now."""
+        """The next bytes for a slave at ``offset``: a batch at most, within one segment, ``None`` when there are none now.
+
+        Raises Absent when they must be fetched from the disk first, HaProtocolError when they are gone.
+        """
         available = self.pushable - offset
         if available <= 0:
             return None
         size = min(available, self.settings.ha_transfer_batch_size)
         segment_size = self._store.settings.commit_log_segment_size
         size = min(size, segment_size - offset % segment_size)
-        if self.settings.ha_flow_control_enable:
-            now = self._clock.monotonic()
-            size = self._flow.take(size, now, self.settings.max_ha_transfer_byte_in_second)
-            if size == 0:
-                assert self._loop is not None
-                self._loop.call_later(self._flow.wait_s(now), self.wake)
-                return None
-        view = self._store.commit_log_slice(offset, size)
+        view = self._store.residency.from_memory(lambda: self._store.commit_log_slice(offset, size))
         if view is None:
             raise HaProtocolError(
                 f"offset {offset} is no longer in this log, which begins at {self._store.log_min_offset}"
             )
+        if self.settings.ha_flow_control_enable:
+            now = self._clock.monotonic()
+            size = self._flow.take(len(view), now, self.settings.max_ha_transfer_byte_in_second)
+            if size == 0:
+                assert self._loop is not None
+                self._loop.call_later(self._flow.wait_s(now), self.wake)
+                return None
+            view = view[:size]
         self.pushed_bytes += len(view)
         return view
+
+    def fetch(self, absent: Absent, then: Callable[[OSError | None], None]) -> bool:
+        """Have what is absent read, then call ``then``; False when too many reads wait: try again with the next tick."""
+        return self._store.cold_reader.read(absent, then)
 
     def acknowledged(self, link: SlaveLink) -> None:
         """The slave reported; answer whoever waited for that."""
@@ -312,12 +330,19 @@ class ReplicationMaster:
             # Readers first: a producer that was answered may tell a consumer to look.
             self._store.confirm(acknowledgements.replicated)
             acknowledgements.answer()
+            if self._telling is None and self._loop is not None and self._links:
+                self._telling = self._loop.call_later(CONFIRMED_DELAY_MS / 1000, self._tell_confirmed)
         if self._is_sync_master:
             refusal = acknowledgements.refusal(written)
             if refusal is None:
                 self._store.lift_refusal("replicas")
             else:
                 self._store.refuse("replicas", PutStatus.IN_SYNC_REPLICAS_NOT_ENOUGH, refusal)
+
+    def _tell_confirmed(self) -> None:
+        self._telling = None
+        for link in list(self._links):
+            link.tell_confirmed()
 
     def _expire(self) -> None:
         self._expiry = None

@@ -7,9 +7,10 @@ import logging
 from collections.abc import Hashable
 from typing import TYPE_CHECKING, cast
 
-from rocketmq_broker.ha.frames import PING_SIZE, HaProtocolError, ReportReader, encode_head
+from rocketmq_broker.ha.frames import CONFIRMED_SIZE, PING_SIZE, HaProtocolError, ReportReader, encode_head
 from rocketmq_broker.ha.handshake import MasterHandshake
 from rocketmq_broker.ha.sockets import peer_address, watch_dead_peers
+from rocketmq_store.residency import Absent
 
 if TYPE_CHECKING:
     from rocketmq_broker.ha.master import ReplicationMaster
@@ -34,6 +35,8 @@ class SlaveLink(asyncio.Protocol):
         self._handshake: MasterHandshake | None = None
         self._reports = ReportReader()
         self._is_paused = False
+        # What comes next is being read from the disk.
+        self._is_fetching = False
         self._opened = 0.0
         self._last_read = 0.0
         self._last_write = 0.0
@@ -44,6 +47,8 @@ class SlaveLink(asyncio.Protocol):
         self.identity: Hashable = None
         self.is_accepted = False
         self.answers_pings = False
+        # What the slave was told that it may show; -1 for one that is not told.
+        self._confirmed = -1
         # First byte that was not pushed yet.
         self.next_offset = 0
         self.bytes_per_second = 0
@@ -111,7 +116,7 @@ class SlaveLink(asyncio.Protocol):
     def push(self) -> None:
         """Send what the slave lacks, as far as the socket and this turn of the loop allow."""
         transport = self._transport
-        if transport is None or not self.is_accepted or transport.is_closing():
+        if transport is None or not self.is_accepted or transport.is_closing() or self._is_fetching:
             return
         left = PUSH_SIZE_MAX
         frames: list[bytes | memoryview] = []
@@ -126,10 +131,14 @@ class SlaveLink(asyncio.Protocol):
             else:
                 if not self._is_paused:
                     self._master.wake()
+        except Absent as absent:
+            self._is_fetching = self._master.fetch(absent, self._fetched)
         except HaProtocolError as problem:
             self._fail(problem)
             return
         if frames:
+            if news := self._news_of_confirmed():
+                frames.append(news)
             transport.writelines(frames)
             now = self._master.now
             self._last_write = now
@@ -152,6 +161,13 @@ class SlaveLink(asyncio.Protocol):
                 self._last_write = now
                 transport.write(encode_head(self.next_offset, 0))
             self.push()
+            self.tell_confirmed()
+
+    def tell_confirmed(self) -> None:
+        """Tell the slave what it may show by now, if it does not know."""
+        transport = self._transport
+        if transport is not None and not self._is_paused and (news := self._news_of_confirmed()):
+            transport.write(news)
 
     def ping(self, now: float) -> None:
         """Ask for a sign of life, even of a slave that does not keep up."""
@@ -183,6 +199,8 @@ class SlaveLink(asyncio.Protocol):
             self._reports.feed(accepted.rest, accepted.start_offset)
         self.is_accepted = True
         self.answers_pings = accepted.answers_pings
+        # The welcome may be older than this; the next news come with whatever is sent next.
+        self._confirmed = 0 if accepted.takes_confirmed else -1
         logger.info(
             "slave %s has the log up to %d and gets it from %d on",
             self.remote,
@@ -190,6 +208,20 @@ class SlaveLink(asyncio.Protocol):
             accepted.start_offset,
         )
         return True
+
+    def _fetched(self, error: OSError | None) -> None:
+        self._is_fetching = False
+        if error is not None:
+            self.close(f"the disk does not give the log at {self.next_offset}: {error}")
+        else:
+            self.push()
+
+    def _news_of_confirmed(self) -> bytes:
+        confirmed = self._master.confirmed
+        if not 0 <= self._confirmed < confirmed:
+            return b""
+        self._confirmed = confirmed
+        return encode_head(confirmed, CONFIRMED_SIZE)
 
     def _fail(self, problem: HaProtocolError) -> None:
         self._problem = self._problem or problem

@@ -95,6 +95,9 @@ class Replication:
         self._ha_port = ha_port
         if self._broker.broker_role is BrokerRole.SLAVE:
             self._store.set_writeable(False, "this broker is a slave: send to its master")
+            if self.following is not None:
+                # The end of this log may be what a new master never had; a master tells how much is sure.
+                self._store.confirm(0)
             slave = ReplicationSlave(
                 self._settings,
                 self._store,
@@ -119,6 +122,8 @@ class Replication:
         if slave is not None:
             await slave.stop()
             self._store.follower.forget_partial()
+            # What this replica has is the group's log from now on.
+            self._store.confirm(UNBOUNDED)
 
     async def lead(self, reign: Reign, handshake: Callable[[str], MasterHandshake]) -> int:
         """Take up the elected master's role, which ``brokerRole`` names by now; the port that slaves reach. Raises OSError."""
@@ -158,6 +163,7 @@ class Replication:
             self._store.confirm(UNBOUNDED)
         if self._slave is not None:
             await self._slave.stop()
+            self._store.confirm(UNBOUNDED)
 
     # For the rest of the broker.
 

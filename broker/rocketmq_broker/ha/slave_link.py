@@ -19,6 +19,7 @@ from rocketmq_broker.ha.settings import ReplicationSettings
 from rocketmq_broker.ha.sockets import peer_address, watch_dead_peers
 from rocketmq_common.clock import Clock
 from rocketmq_store.following import FollowError
+from rocketmq_store.positions import UNBOUNDED
 from rocketmq_store.statuses import PutStatus
 from rocketmq_store.store import MessageStore
 
@@ -204,6 +205,8 @@ class MasterLink(asyncio.Protocol):
         if found is None:
             return b""
         self._greeting = None
+        # A master that does not tell bounds nothing.
+        self._store.confirm(UNBOUNDED if greeting.confirmed < 0 else greeting.confirmed)
         self.epoch = greeting.epoch
         self.heartbeat_offset = greeting.master_end
         self.received_frames += 1
@@ -213,8 +216,11 @@ class MasterLink(asyncio.Protocol):
 
     def _begin(self, origin: Origin) -> None:
         expected = origin.report if origin.report or not self._follower.is_empty else None
-        on_ping = None if self._following is None else self._answer_ping
-        self._reader = TransferReader(self._store.settings.commit_log_segment_size, expected, on_ping)
+        segment_size = self._store.settings.commit_log_segment_size
+        if self._following is None:
+            self._reader = TransferReader(segment_size, expected)
+        else:
+            self._reader = TransferReader(segment_size, expected, self._answer_ping, self._store.confirm)
         try:
             if origin.begin_at is not None:
                 self._follower.begin_at(origin.begin_at)
@@ -241,7 +247,8 @@ class MasterLink(asyncio.Protocol):
         if positions.written > max(self.acknowledged, positions.flushed) and not self._is_waiting_durable:
             self._is_waiting_durable = True
             self._store.when_durable(positions.written, self._flushed)
-        if self._store.pending_dispatch_count > UNFLUSHED_COUNT_MAX and self._transport is not None:
+        is_behind = self._is_waiting_durable and self._store.pending_dispatch_count > UNFLUSHED_COUNT_MAX
+        if is_behind and self._transport is not None:
             self._is_reading_paused = True
             self._transport.pause_reading()
 

@@ -167,7 +167,7 @@ class Nodes:
             store,
             self.clock,
             self.tasks,
-            self._ask,
+            self.ask,
             own_host=own_host,
             authentication=authentication,
         )
@@ -186,6 +186,10 @@ class Nodes:
             peer.report(report)
         return peer
 
+    def own(self, end: Callable[[], Awaitable[None] | None]) -> None:
+        """Call ``end`` after the test."""
+        self._ends.append(end)
+
     async def end(self) -> None:
         """Stop everything, youngest first."""
         for end in reversed(self._ends):
@@ -194,7 +198,8 @@ class Nodes:
                 await outcome
         await self.tasks.stop()
 
-    async def _ask(self, address: str) -> MasterLog:
+    async def ask(self, address: str) -> MasterLog:
+        """What the log of the master at ``address`` spans."""
         store = self.masters.get(address)
         if store is None:
             raise MasterSilent(f"nobody at {address}")
