@@ -118,9 +118,10 @@ class Cluster:
             else:
                 process.stop()
 
-    def start_namesrv(self, index: int) -> Process:
-        """Start one more name server, on a free port."""
-        port = free_port((1,))
+    def start_namesrv(self, index: int, port: int | None = None) -> Process:
+        """Start one more name server, on a free port unless given."""
+        is_known = port in self.namesrv_ports
+        port = port or free_port((1,))
         name = f"namesrv-{index}"
         home = self.directory / name
         home.mkdir()
@@ -132,7 +133,8 @@ class Cluster:
         process = Process(name, self.namesrv_command(home, configuration), home, environment(home))
         process.start()
         self.namesrvs.append(process)
-        self.namesrv_ports.append(port)
+        if not is_known:
+            self.namesrv_ports.append(port)
         return process
 
     def add_broker(

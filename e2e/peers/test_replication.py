@@ -18,65 +18,25 @@ from zlib import crc32
 import pytest
 
 from e2e import frames
-from e2e.clusters import GET_BROKER_CLUSTER_INFO, TEST_BROKER_SETTINGS, Broker, Cluster, Kind
+from e2e.clusters import Broker, Kind
 from e2e.conftest import tools
 from e2e.drivers import Driver, PeerError
+from e2e.peers.replicas import BROKER, Group, caught_up, ha_status, is_answering, log_end
 from e2e.processes import wait_until
 
 pytestmark = [pytest.mark.peers, pytest.mark.timeout(400)]
 
 SEND_MESSAGE_V2 = 310
 GET_ALL_TOPIC_CONFIG = 21
-GET_BROKER_RUNTIME_INFO = 28
 UPDATE_CONSUMER_OFFSET = 15
 QUERY_CONSUMER_OFFSET = 14
 CREATE_GROUP = 200
-GET_BROKER_HA_STATUS = 907
 FLUSH_SLAVE_TIMEOUT = 12
-BROKER = "broker-a"
 WINDOW = 64
-CATCH_UP_SECONDS = 60.0
 # Apache's slave copies tables for the first time about a minute after its start.
 TABLES_SECONDS = 110.0
-SLAVE_SETTINGS = {"brokerRole": "SLAVE", "slaveReadEnable": "true"}
 PAIRS = [(Kind.APACHE, Kind.OURS), (Kind.OURS, Kind.APACHE), (Kind.OURS, Kind.OURS)]
 IDS = ["apache-master-our-slave", "our-master-apache-slave", "our-master-our-slave"]
-
-
-class Group:
-    """A master of one kind, and slaves of another around the same name server (the master's kind)."""
-
-    def __init__(self, directory: Path, master_kind: Kind, slave_kind: Kind) -> None:
-        self.masters = Cluster(master_kind, directory / "master", settings=TEST_BROKER_SETTINGS, broker_names=())
-        self.slaves = Cluster(slave_kind, directory / "slave", settings=TEST_BROKER_SETTINGS, broker_names=())
-        self.slaves.directory.mkdir(parents=True)
-
-    def start_master(self, **settings: Any) -> Broker:
-        self.masters.start()
-        self.slaves.namesrv_ports = self.masters.namesrv_ports
-        broker = self.masters.add_broker(BROKER, **settings)
-        self.masters.wait_registered()
-        return broker
-
-    def start_slave(self, **settings: Any) -> Broker:
-        merged: dict[str, Any] = {**SLAVE_SETTINGS, **settings}
-        broker = self.slaves.add_broker(BROKER, broker_id=1, **merged)
-
-        def registered() -> bool:
-            broker.process.check()
-            return "1" in self.registered_ids()
-
-        wait_until(registered, "the slave is registered", 60)
-        return broker
-
-    def registered_ids(self) -> set[str]:
-        answer = frames.call(f"127.0.0.1:{self.masters.namesrv_ports[0]}", GET_BROKER_CLUSTER_INFO)
-        table = (answer.json_lenient() or {}).get("brokerAddrTable") or {}
-        return set(table.get(BROKER, {}).get("brokerAddrs", {}))
-
-    def stop(self) -> None:
-        self.slaves.stop()
-        self.masters.stop()
 
 
 @contextmanager
@@ -124,33 +84,6 @@ def send_all(broker: Broker, topic: str, bodies: list[bytes], queues: int = 4) -
         while len(codes) < len(opaques):
             take()
     return [codes[opaque] for opaque in opaques]
-
-
-def runtime(broker: Broker) -> dict[str, str]:
-    """Runtime info; Apache's broker answers with an error until it has taken its first statistics."""
-
-    def told() -> dict[str, str] | None:
-        answer = frames.call(broker.address, GET_BROKER_RUNTIME_INFO)
-        table: dict[str, str] | None = answer.json()["table"] if answer.code == 0 else None
-        return table
-
-    return wait_until(told, f"{broker.name} tells its runtime info", 30, poll_seconds=0.2)
-
-
-def log_end(broker: Broker) -> int:
-    return int(runtime(broker)["commitLogMaxOffset"])
-
-
-def ha_status(broker: Broker) -> dict[str, Any]:
-    status: dict[str, Any] = frames.call(broker.address, GET_BROKER_HA_STATUS).json()
-    return status
-
-
-def caught_up(master: Broker, slave: Broker) -> int:
-    """Wait until the slave's log ends where the master's does; the offset."""
-    end = log_end(master)
-    wait_until(lambda: log_end(slave) == end, f"the slave reaches {end}", CATCH_UP_SECONDS, poll_seconds=0.1)
-    return end
 
 
 def log_bytes(broker: Broker, end: int) -> bytes:
@@ -287,14 +220,6 @@ def wait_acknowledged(master: Broker) -> None:
         return [connection["slaveAckOffset"] for connection in ha_status(master)["haConnectionInfo"]] == [end]
 
     wait_until(shown, f"the slave acknowledges {end}", 30, poll_seconds=0.2)
-
-
-def is_answering(broker: Broker) -> bool:
-    broker.process.check()
-    try:
-        return bool(runtime(broker))
-    except (OSError, ConnectionError):
-        return False
 
 
 def test_mqadmin_shows_the_slave(java5: Driver, tmp_path: Path, unique: Callable[[str], str]) -> None:
