@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -19,6 +19,24 @@ BROADCASTING = "BROADCASTING"
 CONSUME_FROM_LAST_OFFSET = "CONSUME_FROM_LAST_OFFSET"
 CONSUME_FROM_FIRST_OFFSET = "CONSUME_FROM_FIRST_OFFSET"
 CONSUME_FROM_TIMESTAMP = "CONSUME_FROM_TIMESTAMP"
+
+# Java writes an enumeration as its name and reads its ordinal as well, which is what the C++ client sends.
+if TYPE_CHECKING:
+    EnumName = str
+else:
+    EnumName = str | int
+ORDINALS = {
+    "consume_type": (CONSUME_ACTIVELY, CONSUME_PASSIVELY, CONSUME_POP),
+    "message_model": (BROADCASTING, CLUSTERING),
+    "consume_from_where": (
+        CONSUME_FROM_LAST_OFFSET,
+        "CONSUME_FROM_LAST_OFFSET_AND_FROM_MIN_WHEN_BOOT_FIRST",
+        "CONSUME_FROM_MIN_OFFSET",
+        "CONSUME_FROM_MAX_OFFSET",
+        CONSUME_FROM_FIRST_OFFSET,
+        CONSUME_FROM_TIMESTAMP,
+    ),
+}
 
 
 class Body(msgspec.Struct, rename="camel", kw_only=True):
@@ -46,14 +64,22 @@ class SubscriptionData(Body):
 
 
 class ConsumerData(Body):
-    """One consumer group of a client."""
+    """One consumer group of a client; an ordinal on the wire is its name here."""
 
     group_name: str
-    consume_type: str = CONSUME_PASSIVELY
-    message_model: str = CLUSTERING
-    consume_from_where: str = CONSUME_FROM_LAST_OFFSET
+    consume_type: EnumName = CONSUME_PASSIVELY
+    message_model: EnumName = CLUSTERING
+    consume_from_where: EnumName = CONSUME_FROM_LAST_OFFSET
     subscription_data_set: list[SubscriptionData] = []
     unit_mode: bool = False
+
+    def __post_init__(self) -> None:
+        for field, names in ORDINALS.items():
+            value = getattr(self, field)
+            if isinstance(value, int):
+                if not 0 <= value < len(names):
+                    raise ValueError(f"{field} {value} is none of {', '.join(names)}")
+                setattr(self, field, names[value])
 
 
 class ProducerData(Body):
