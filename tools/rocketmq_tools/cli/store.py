@@ -10,6 +10,7 @@ import click
 
 from rocketmq_tools.cli.options import Globals, output_option
 from rocketmq_tools.cli.output import show
+from rocketmq_tools.cli.session import note
 from rocketmq_tools.cli.values import iso
 from rocketmq_tools.errors import CommandError, ExitCode
 
@@ -36,11 +37,23 @@ def command() -> None:
 
 @command.command()
 @directory_argument
+@click.option(
+    "--from-apache",
+    is_flag=True,
+    help="Say also what of an Apache broker's DIRECTORY this broker does not read, and which sizes broker.conf must name.",
+)
 @output_option
 @click.pass_obj
-def verify(settings: Globals, directory: Path, hash_slots: int) -> None:
+def verify(settings: Globals, directory: Path, hash_slots: int, from_apache: bool) -> None:
     """Check every record, queue entry, index entry and table of DIRECTORY; exit code 7 when something is wrong."""
-    findings = list(_view(directory, hash_slots).verify())
+    from rocketmq_store import takeover
+
+    findings = list(takeover.foreign_parts(directory)) if from_apache else []
+    if not findings or (directory / "commitlog").is_dir():
+        findings += _view(directory, hash_slots).verify()
+    if from_apache:
+        for key, size in takeover.demanded_settings(directory).items():
+            note(f"broker.conf must say {key}={size}")
     rows = [(str(f.path), f.position, f.text) for f in findings]
     data = [{"file": path, "byte": position, "finding": text} for path, position, text in rows]
     if findings or settings.output != "table":

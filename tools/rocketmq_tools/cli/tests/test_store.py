@@ -111,3 +111,38 @@ def test_looking_changes_nothing(directory, capsys):
     for verb in ("verify", "dump", "stat"):
         main(["store", verb, str(directory), *SLOTS])
     assert {p: p.read_bytes() for p in directory.rglob("*") if p.is_file()} == before
+
+
+def test_what_of_apaches_would_not_be_read_is_said_on_request_with_the_sizes_to_configure(directory, capsys):
+    config = directory / "config"
+    for name in ("rdb", "users"):
+        (config / name).mkdir(parents=True)
+        (config / name / "CURRENT").write_text("MANIFEST-000004\n")
+    (directory / "consumequeue_ext" / "Orders").mkdir(parents=True)
+    (config / "topicQueueMapping.json").write_text(
+        '{"topicQueueMappingInfoMap":{"Static":{"currIdMap":{0:1},"totalQueues":1}}}'
+    )
+    (config / "topics.json").write_text(
+        '{"topicConfigTable":{"Latest":{"attributes":{"cleanup.policy":"COMPACTION"}},"Orders":{"attributes":{}}}}'
+    )
+    assert verified(capsys, directory) == (ExitCode.OK, [])
+
+    assert main(["store", "verify", str(directory), *SLOTS, "--from-apache", "-o", "json"]) == ExitCode.UNHEALTHY
+    told = capsys.readouterr()
+    findings = {(str(f["file"]), str(f["finding"]).split()[0]) for f in msgspec.json.decode(told.out)}
+    assert findings == {
+        (str(config / "rdb" / "CURRENT"), "a"),
+        (str(config / "users" / "CURRENT"), "users"),
+        (str(directory / "consumequeue_ext" / "Orders"), "queue"),
+        (str(config / "topicQueueMapping.json"), "Static"),
+        (str(config / "topics.json"), "Latest"),
+    }
+    assert "mappedFileSizeCommitLog=8192" in told.err
+    assert "mappedFileSizeConsumeQueue=400" in told.err
+
+
+def test_a_dledger_directory_is_told_from_one_without_a_store(tmp_path, capsys):
+    (tmp_path / "dledger-n0" / "data").mkdir(parents=True)
+    assert main(["store", "verify", str(tmp_path), "--from-apache"]) == ExitCode.UNHEALTHY
+    assert "DLedger" in capsys.readouterr().out
+    assert main(["store", "verify", str(tmp_path / "dledger-n0"), "--from-apache"]) == ExitCode.NOT_FOUND
