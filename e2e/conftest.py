@@ -13,7 +13,7 @@ import pytest
 
 from e2e import toolchain
 from e2e.clusters import TEST_BROKER_SETTINGS, Cluster, Kind
-from e2e.drivers import Driver, go_driver, java_driver
+from e2e.drivers import Driver, go_driver, java_driver, python_driver
 
 REQUIRE_PEERS = "ROCKETMQ_REQUIRE_PEERS"
 
@@ -96,6 +96,15 @@ def go(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Driver]:
         yield driver
 
 
+@pytest.fixture(scope="session")
+def cpp(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Driver]:
+    """Apache's C++ client, in Python."""
+    with tools():
+        toolchain.python_peer()
+    with python_driver(tmp_path_factory.mktemp("python")) as driver:
+        yield driver
+
+
 @pytest.fixture(params=["java5", "java4"])
 def java(request: pytest.FixtureRequest) -> Driver:
     """Both Java clients, one after the other."""
@@ -113,12 +122,12 @@ def unique() -> Callable[[str], str]:
 
 @pytest.fixture
 def clients() -> Iterator[Callable[[Driver, str, str], None]]:
-    """``clients(driver, "consumer", name)`` stops the named client at the end of the test unless that was done."""
+    """``clients(driver, "consumer", name)`` stops the named client after the test unless that was done; nothing waits for it."""
     started: list[tuple[Driver, str, str]] = []
     yield lambda driver, kind, name: started.append((driver, kind, name))
     for driver, kind, name in reversed(started):
         if driver.call(f"{kind}.running", name=name):
-            driver.call(f"{kind}.stop", name=name)
+            driver.call(f"{kind}.stop", name=name, detached=True)
 
 
 @pytest.fixture

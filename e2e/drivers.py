@@ -7,6 +7,7 @@ import os
 import queue
 import re
 import subprocess
+import sys
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ from e2e.processes import wait_until
 ANSWER_TIMEOUT_SECONDS = 60.0
 ANSWERS_WAITING_MAX = 16
 EXCEPTION_LINE = re.compile(r"^\s*(?:Caused by: )?[\w.$]+Exception(?::|\s*$)", re.MULTILINE)
+REBALANCE_INTERVAL_MIN_MS = 100
 JAVA_CLIENT_OPTIONS = ("-Xms64m", "-Xmx384m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1")
 
 
@@ -159,6 +161,8 @@ def java_driver(
         f"-Drocketmq.client.localOffsetStoreDir={directory}/offsets",
         f"-Drocketmq.home.dir={directory}",
         f"-Drocketmq.client.rebalance.waitInterval={rebalance_interval_ms}",
+        # A new consumer of 5.x takes its queues only after this time, by default a second.
+        f"-Drocketmq.client.rebalance.minInterval={REBALANCE_INTERVAL_MIN_MS}",
         *options,
         "-cp",
         peer.classpath,
@@ -173,3 +177,9 @@ def go_driver(directory: Path) -> Driver:
     return Driver(
         "go", [str(toolchain.go_peer())], directory, {"HOME": str(directory), "ROCKETMQ_GO_LOG_LEVEL": "error"}
     )
+
+
+def python_driver(directory: Path) -> Driver:
+    """Start the Python program on the package with Apache's C++ client."""
+    environment = {"HOME": str(directory), "PYTHONPATH": str(toolchain.python_peer())}
+    return Driver("python", [sys.executable, str(toolchain.E2E / "python/peer.py")], directory, environment)

@@ -1,4 +1,4 @@
-"""Java, Maven and Go: what is here, and the peers built with it.
+"""Java, Maven, Go and pip: what is here, and the peers built with it.
 
 Peers are resolved by name with the ordinary clients of their registries into a cache directory outside git
 (``ROCKETMQ_E2E_CACHE``, default ``.cache`` in the repository) and compiled once per content of their sources. A tool that is
@@ -12,6 +12,7 @@ import hashlib
 import os
 import shutil
 import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -92,6 +93,21 @@ def go_peer() -> Path:
         if needed:
             part = target.with_suffix(".part")
             _run([go, "build", "-o", str(part), "."], E2E / "go", "building the Go peer")
+            part.replace(target)
+    return target
+
+
+def python_peer() -> Path:
+    """The directory which holds the Python package ``rocketmq``, with Apache's C++ client inside; for x86-64 only."""
+    requirements = E2E / "python/requirements.txt"
+    target = cache_directory() / "python" / f"packages-{_digest([requirements])}"
+    with _building(target) as needed:
+        if needed:
+            part = target.with_suffix(".part")
+            shutil.rmtree(part, ignore_errors=True)
+            command = [sys.executable, "-m", "pip", "install", "-q", "--disable-pip-version-check", "--no-deps"]
+            command += ["--only-binary=:all:", "--require-hashes", "--target", str(part), "-r", str(requirements)]
+            _run(command, E2E, "installing the Python peer")
             part.replace(target)
     return target
 

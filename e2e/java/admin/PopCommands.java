@@ -1,9 +1,9 @@
 import java.util.ArrayList;
-import java.util.HashMap;
 import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
 import java.util.concurrent.CompletableFuture;
+import java.util.concurrent.ConcurrentHashMap;
 import java.util.concurrent.TimeUnit;
 import org.apache.rocketmq.client.consumer.AckCallback;
 import org.apache.rocketmq.client.consumer.AckResult;
@@ -24,7 +24,7 @@ import org.apache.rocketmq.remoting.protocol.header.PopMessageRequestHeader;
 /** POP request by request, through the client's own codec: pop, acknowledge one or many, change the invisible time. */
 public final class PopCommands implements Commands {
     private static final long TIMEOUT_MS = 30_000;
-    private final Map<String, DefaultMQProducer> clients = new HashMap<>();
+    private final Map<String, DefaultMQProducer> clients = new ConcurrentHashMap<>();
 
     @Override
     public Object run(String command, Arguments arguments) throws Exception {

@@ -1,5 +1,4 @@
 import java.util.ArrayList;
-import java.util.HashMap;
 import java.util.List;
 import java.util.Map;
 import java.util.concurrent.ConcurrentHashMap;
@@ -30,9 +29,10 @@ final class ConsumerCommands implements Commands {
         }
 
         /** Remember one message; true if the listener shall report success. */
-        boolean take(MessageExt message) {
+        boolean take(MessageExt message, int batchSize) {
             Map<String, Object> seen = Messages.describe(message);
             seen.put("received_ms", System.currentTimeMillis());
+            seen.put("batch_size", batchSize);
             seen.put("thread", Thread.currentThread().getName());
             synchronized (received) {
                 received.add(seen);
@@ -41,7 +41,7 @@ final class ConsumerCommands implements Commands {
         }
     }
 
-    private final Map<String, Consumer> consumers = new HashMap<>();
+    private final Map<String, Consumer> consumers = new ConcurrentHashMap<>();
 
     @Override
     public Object run(String command, Arguments arguments) throws Exception {
@@ -49,6 +49,8 @@ final class ConsumerCommands implements Commands {
             case "consumer.start": return start(arguments);
             case "consumer.received": return received(arguments);
             case "consumer.assigned": return assigned(arguments);
+            case "consumer.suspend": named(arguments).push.suspend(); return true;
+            case "consumer.resume": named(arguments).push.resume(); return true;
             case "consumer.stop": consumers.remove(arguments.text("name")).push.shutdown(); return true;
             case "consumer.running": return consumers.containsKey(arguments.text("name"));
             default: return null;
@@ -64,10 +66,17 @@ final class ConsumerCommands implements Commands {
     }
 
     private Object start(Arguments arguments) throws Exception {
-        DefaultMQPushConsumer push = new DefaultMQPushConsumer(arguments.text("group"));
+        DefaultMQPushConsumer push = new DefaultMQPushConsumer(arguments.text("group"), arguments.flag("trace"), null);
         Consumer consumer = new Consumer(push, arguments.number("fail_times", 0));
         push.setNamesrvAddr(arguments.text("namesrv"));
         push.setInstanceName(arguments.text("name"));
+        if (arguments.has("namespace")) {
+            push.setNamespace(arguments.text("namespace"));
+        }
+        if (arguments.has("strategy")) {
+            push.setAllocateMessageQueueStrategy(Strategies.named(arguments));
+        }
+        push.setConsumeMessageBatchMaxSize((int) arguments.number("batch_size", 1));
         push.setVipChannelEnabled(arguments.flag("vip"));
         push.setPollNameServerInterval((int) arguments.number("route_interval_ms", 1000));
         push.setConsumeFromWhere(ConsumeFromWhere.valueOf("CONSUME_FROM_" + arguments.text("from", "FIRST_OFFSET")));
@@ -106,7 +115,7 @@ final class ConsumerCommands implements Commands {
             push.registerMessageListener((MessageListenerOrderly) (List<MessageExt> messages, ConsumeOrderlyContext context) -> {
                 boolean well = true;
                 for (MessageExt message : messages) {
-                    well &= consumer.take(message);
+                    well &= consumer.take(message, messages.size());
                 }
                 return well ? ConsumeOrderlyStatus.SUCCESS : ConsumeOrderlyStatus.SUSPEND_CURRENT_QUEUE_A_MOMENT;
             });
@@ -114,7 +123,7 @@ final class ConsumerCommands implements Commands {
             push.registerMessageListener((MessageListenerConcurrently) (List<MessageExt> messages, ConsumeConcurrentlyContext context) -> {
                 boolean well = true;
                 for (MessageExt message : messages) {
-                    well &= consumer.take(message);
+                    well &= consumer.take(message, messages.size());
                 }
                 context.setDelayLevelWhenNextConsume((int) arguments.number("delay_level_when_next", 0));
                 return well ? ConsumeConcurrentlyStatus.CONSUME_SUCCESS : ConsumeConcurrentlyStatus.RECONSUME_LATER;

@@ -2,6 +2,7 @@ import java.util.ArrayList;
 import java.util.HashMap;
 import java.util.List;
 import java.util.Map;
+import java.util.concurrent.ConcurrentHashMap;
 import org.apache.rocketmq.client.consumer.DefaultLitePullConsumer;
 import org.apache.rocketmq.common.consumer.ConsumeFromWhere;
 import org.apache.rocketmq.common.message.MessageExt;
@@ -9,7 +10,7 @@ import org.apache.rocketmq.common.message.MessageQueue;
 
 /** Lite pull consumers: subscribe or assign, poll, seek, commit. */
 final class LitePullCommands implements Commands {
-    private final Map<String, DefaultLitePullConsumer> consumers = new HashMap<>();
+    private final Map<String, DefaultLitePullConsumer> consumers = new ConcurrentHashMap<>();
 
     @Override
     public Object run(String command, Arguments arguments) throws Exception {
@@ -18,6 +19,8 @@ final class LitePullCommands implements Commands {
             case "lite.poll": return poll(arguments);
             case "lite.seek": return seek(arguments);
             case "lite.commit": named(arguments).commitSync(); return true;
+            case "lite.pause": named(arguments).pause(named(arguments).fetchMessageQueues(arguments.text("topic"))); return true;
+            case "lite.resume": named(arguments).resume(named(arguments).fetchMessageQueues(arguments.text("topic"))); return true;
             case "lite.committed": return committed(arguments);
             case "lite.stop": consumers.remove(arguments.text("name")).shutdown(); return true;
             case "lite.running": return consumers.containsKey(arguments.text("name"));
@@ -64,6 +67,8 @@ final class LitePullCommands implements Commands {
         for (MessageQueue queue : consumer.fetchMessageQueues(arguments.text("topic"))) {
             if (arguments.has("offset")) {
                 consumer.seek(queue, arguments.number("offset", 0));
+            } else if (arguments.has("timestamp_ms")) {
+                consumer.seek(queue, consumer.offsetForTimestamp(queue, arguments.number("timestamp_ms", 0)));
             } else if (arguments.flag("end")) {
                 consumer.seekToEnd(queue);
             } else {

@@ -3,6 +3,7 @@ import java.util.HashMap;
 import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
+import java.util.concurrent.ConcurrentHashMap;
 import java.util.concurrent.CountDownLatch;
 import java.util.concurrent.TimeUnit;
 import org.apache.rocketmq.client.exception.MQClientException;
@@ -17,7 +18,7 @@ import org.apache.rocketmq.common.message.MessageQueue;
 final class ProducerCommands implements Commands {
     /** The client's own code for "the query finished, but nothing was found". */
     private static final int NO_MESSAGE = 208;
-    private final Map<String, DefaultMQProducer> producers = new HashMap<>();
+    private final Map<String, DefaultMQProducer> producers = new ConcurrentHashMap<>();
 
     @Override
     public Object run(String command, Arguments arguments) throws Exception {
@@ -45,9 +46,12 @@ final class ProducerCommands implements Commands {
     }
 
     private Object start(Arguments arguments) throws Exception {
-        DefaultMQProducer producer = new DefaultMQProducer(arguments.text("group", "peer_producer"));
+        DefaultMQProducer producer = new DefaultMQProducer(arguments.text("group", "peer_producer"), arguments.flag("trace"), null);
         producer.setNamesrvAddr(arguments.text("namesrv"));
         producer.setInstanceName(arguments.text("name"));
+        if (arguments.has("namespace")) {
+            producer.setNamespace(arguments.text("namespace"));
+        }
         producer.setVipChannelEnabled(arguments.flag("vip"));
         producer.setSendMsgTimeout((int) arguments.number("timeout_ms", 5000));
         producer.setRetryTimesWhenSendFailed((int) arguments.number("retries", 2));

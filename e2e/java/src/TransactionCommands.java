@@ -4,12 +4,15 @@ import java.util.HashMap;
 import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
+import java.util.concurrent.CompletableFuture;
 import java.util.concurrent.ConcurrentHashMap;
+import java.util.concurrent.TimeUnit;
 import org.apache.rocketmq.client.consumer.DefaultMQPushConsumer;
 import org.apache.rocketmq.client.consumer.listener.ConsumeConcurrentlyStatus;
 import org.apache.rocketmq.client.consumer.listener.MessageListenerConcurrently;
 import org.apache.rocketmq.client.producer.DefaultMQProducer;
 import org.apache.rocketmq.client.producer.LocalTransactionState;
+import org.apache.rocketmq.client.producer.RequestCallback;
 import org.apache.rocketmq.client.producer.TransactionListener;
 import org.apache.rocketmq.client.producer.TransactionMQProducer;
 import org.apache.rocketmq.client.producer.TransactionSendResult;
@@ -41,10 +44,10 @@ final class TransactionCommands implements Commands {
         }
     }
 
-    private final Map<String, TransactionMQProducer> producers = new HashMap<>();
+    private final Map<String, TransactionMQProducer> producers = new ConcurrentHashMap<>();
     private final Map<String, Listener> listeners = new ConcurrentHashMap<>();
-    private final Map<String, DefaultMQPushConsumer> repliers = new HashMap<>();
-    private final Map<String, DefaultMQProducer> answering = new HashMap<>();
+    private final Map<String, DefaultMQPushConsumer> repliers = new ConcurrentHashMap<>();
+    private final Map<String, DefaultMQProducer> answering = new ConcurrentHashMap<>();
 
     @Override
     public Object run(String command, Arguments arguments) throws Exception {
@@ -110,12 +113,30 @@ final class TransactionCommands implements Commands {
 
     private Object request(Arguments arguments) throws Exception {
         Message message = Messages.build(arguments.text("topic"), arguments);
-        Message reply = producers.get(arguments.text("name")).request(message, arguments.number("timeout_ms", 10000));
+        TransactionMQProducer producer = producers.get(arguments.text("name"));
+        long timeoutMs = arguments.number("timeout_ms", 10000);
+        Message reply = arguments.flag("callback") ? called(producer, message, timeoutMs) : producer.request(message, timeoutMs);
         Map<String, Object> out = new LinkedHashMap<>();
         out.put("topic", reply.getTopic());
         out.put("body", new String(reply.getBody(), StandardCharsets.UTF_8));
         out.put("properties", new HashMap<>(reply.getProperties()));
         return out;
+    }
+
+    private static Message called(TransactionMQProducer producer, Message message, long timeoutMs) throws Exception {
+        CompletableFuture<Message> reply = new CompletableFuture<>();
+        producer.request(message, new RequestCallback() {
+            @Override
+            public void onSuccess(Message answer) {
+                reply.complete(answer);
+            }
+
+            @Override
+            public void onException(Throwable failure) {
+                reply.completeExceptionally(failure);
+            }
+        }, timeoutMs);
+        return reply.get(2 * timeoutMs, TimeUnit.MILLISECONDS);
     }
 
     /** A consumer that answers each request with its body in upper case. */
