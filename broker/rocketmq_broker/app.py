@@ -112,13 +112,15 @@ class Broker:
             self.store_settings, files=self.files, clock=self.clock, post=loop.call_soon_threadsafe, fatal=fatal
         )
         delay_levels_ms = self.store_settings.delay_level_ms()
+        has_lights = self.store_settings.has_light_queues
         self.topics = TopicTable(
-            settings, self.files, directory, self.clock, self.io, delay_level_count=len(delay_levels_ms)
-        )
-        self.groups = GroupTable(settings, self.files, directory, self.clock, self.io)
+            settings, self.files, directory, self.clock, self.io,
+            delay_level_count=len(delay_levels_ms), has_light_queues=has_lights,
+        )  # fmt: skip
+        self.groups = GroupTable(settings, self.files, directory, self.clock, self.io, has_light_queues=has_lights)
         self.offsets = ConsumerOffsets(
             self.files, directory, self.clock, self.io,
-            version_step=settings.consumer_offset_update_version_step, has_light_queues=settings.has_light_queues,
+            version_step=settings.consumer_offset_update_version_step, has_light_queues=has_lights,
         )  # fmt: skip
         self.producers = Producers(self.clock)
         self.consumers = Consumers(self.clock, self._is_group_notified)

@@ -1,5 +1,7 @@
 """How far each consumer group has come: ``config/consumerOffset.json``, written every few seconds.
 
+With light queues the file is ``config/lmqConsumerOffset.json``, as Apache's; their groups stand there in a table of their own.
+
 Offsets are queue offsets: the next message to read. A commit lower than the stored one is taken, as in Apache. Two more tables live
 in memory only: where a group last pulled, and server-side resets that the next pull must be told about.
 """
@@ -15,14 +17,23 @@ from typing import Any
 import msgspec
 
 from rocketmq_broker.durable import DurableTable, TableError, load_table
+from rocketmq_common import names
 from rocketmq_common.clock import Clock
 from rocketmq_common.files import FileSystem
+from rocketmq_common.light_queues import LIGHT_QUEUE_ID
 from rocketmq_common.topics import DataVersion
+from rocketmq_remoting.codes import ResponseCode
+from rocketmq_remoting.errors import RemotingError
 
 logger = logging.getLogger(__name__)
 
 SEPARATOR = "@"
+FILE_NAME = "consumerOffset.json"
+LIGHT_FILE_NAME = "lmqConsumerOffset.json"
+# Readers of light queues are not configured, so that only this bounds them; further ones keep their positions themselves.
+LIGHT_OFFSETS_MAX = 200_000
 _KNOWN_TOP = frozenset({"dataVersion", "offsetTable", "groupTopicMap"})
+_KNOWN_LIGHT_TOP = _KNOWN_TOP | {"lmqOffsetTable"}
 
 Key = tuple[str, str]
 
@@ -31,14 +42,24 @@ class ConsumerOffsets:
     """See the module. Keys are (group, topic) in memory, ``topic@group`` in the file."""
 
     def __init__(
-        self, files: FileSystem, directory: Path, clock: Clock, executor: Executor, *, version_step: int = 500
+        self,
+        files: FileSystem,
+        directory: Path,
+        clock: Clock,
+        executor: Executor,
+        *,
+        version_step: int = 500,
+        has_light_queues: bool = False,
     ) -> None:
         self._files = files
         self._clock = clock
         self._version_step = version_step
         self._commits = 0
         self._unknown_top: dict[str, Any] = {}
-        self._table = DurableTable(files, directory / "consumerOffset.json", self.encode, executor)
+        self._has_lights = has_light_queues
+        self._known_top = _KNOWN_LIGHT_TOP if has_light_queues else _KNOWN_TOP
+        file_name = LIGHT_FILE_NAME if has_light_queues else FILE_NAME
+        self._table = DurableTable(files, directory / file_name, self.encode, executor)
         self.offsets: dict[Key, dict[int, int]] = {}
         self.pulled: dict[Key, dict[int, int]] = {}
         self._resets: dict[tuple[str, str, int], int] = {}
@@ -48,30 +69,29 @@ class ConsumerOffsets:
 
     def load(self) -> None:
         """Read the file; blocking. Raises TableError."""
-        raw = load_table(self._files, self._table.path)
-        self._unknown_top = {key: value for key, value in raw.items() if key not in _KNOWN_TOP}
+        path = self._table.path
+        raw = load_table(self._files, path)
+        if not raw and self._has_lights:
+            # Light queues were switched on: Apache would let every group begin anew.
+            path = path.with_name(FILE_NAME)
+            raw = load_table(self._files, path)
+        self._unknown_top = {key: value for key, value in raw.items() if key not in self._known_top}
         try:
-            self.data_version = msgspec.convert(raw.get("dataVersion") or {}, DataVersion, strict=False)
-            table = msgspec.convert(raw.get("offsetTable") or {}, dict[str, dict[int, int]], strict=False)
+            self.data_version, offsets = self._parse(raw)
         except msgspec.ValidationError as error:
-            raise TableError(f"{self._table.path}: {error}: repair the file, or restore its .bak") from error
-        for key, offsets in table.items():
-            # A group may hold a second '@' (<group>@broadcast), a topic none.
-            topic, _, group = key.partition(SEPARATOR)
-            self.offsets[group, topic] = offsets
+            raise TableError(f"{path}: {error}: repair the file, or restore its .bak") from error
+        self.offsets.update(offsets)
 
     def merge(self, raw: dict[str, Any]) -> None:
         """Take the offsets that this broker's master has; what it lacks is kept, as in Apache.
 
         ``raw`` is the parsed answer to GET_ALL_CONSUMER_OFFSET. Raises msgspec.ValidationError; nothing is changed then.
         """
-        version = msgspec.convert(raw.get("dataVersion") or {}, DataVersion, strict=False)
-        table = msgspec.convert(raw.get("offsetTable") or {}, dict[str, dict[int, int]], strict=False)
+        version, table = self._parse(raw)
         is_new = version != self.data_version
         for key, offsets in table.items():
-            topic, _, group = key.partition(SEPARATOR)
-            if self.offsets.get((group, topic)) != offsets:
-                self.offsets[group, topic] = offsets
+            if self.offsets.get(key) != offsets:
+                self.offsets[key] = offsets
                 is_new = True
         if is_new:
             self.data_version = version
@@ -105,6 +125,8 @@ class ConsumerOffsets:
         key = (group, topic)
         offsets = self.offsets.get(key)
         if offsets is None:
+            if self._has_lights and names.is_light_queue(group) and len(self.offsets) >= LIGHT_OFFSETS_MAX:
+                raise RemotingError(ResponseCode.SYSTEM_ERROR, f"{LIGHT_OFFSETS_MAX} positions are kept, no more")
             offsets = self.offsets[key] = {}
         if offsets.get(queue_id) == offset:
             return
@@ -184,8 +206,13 @@ class ConsumerOffsets:
 
     def encode(self) -> bytes:
         """Content of the file."""
+        top: dict[str, Any] = {**self._unknown_top, "dataVersion": self.data_version}
         table = {f"{topic}{SEPARATOR}{group}": offsets for (group, topic), offsets in self.offsets.items()}
-        return msgspec.json.encode({**self._unknown_top, "dataVersion": self.data_version, "offsetTable": table})
+        if self._has_lights:
+            lights = {key for key in table if names.is_light_queue(key.partition(SEPARATOR)[2])}
+            top["lmqOffsetTable"] = {key: table[key].get(LIGHT_QUEUE_ID, 0) for key in lights}
+            table = {key: offsets for key, offsets in table.items() if key not in lights}
+        return msgspec.json.encode({**top, "offsetTable": table})
 
     async def save_if_dirty(self) -> None:
         """Write when something was committed since the last time. Raises OSError."""
@@ -194,6 +221,20 @@ class ConsumerOffsets:
     def save_now(self) -> None:
         """Write on the calling thread."""
         self._table.save_now()
+
+    def _parse(self, raw: dict[str, Any]) -> tuple[DataVersion, dict[Key, dict[int, int]]]:
+        """Raises msgspec.ValidationError."""
+        version = msgspec.convert(raw.get("dataVersion") or {}, DataVersion, strict=False)
+        table = msgspec.convert(raw.get("offsetTable") or {}, dict[str, dict[int, int]], strict=False)
+        if self._has_lights:
+            lights = msgspec.convert(raw.get("lmqOffsetTable") or {}, dict[str, int], strict=False)
+            table.update({key: {LIGHT_QUEUE_ID: offset} for key, offset in lights.items()})
+        offsets: dict[Key, dict[int, int]] = {}
+        for key, of_queues in table.items():
+            # A group may hold a second '@' (<group>@broadcast), a topic none.
+            topic, _, group = key.partition(SEPARATOR)
+            offsets[group, topic] = of_queues
+        return version, offsets
 
     def _forget(self, matches: Callable[[str, str], bool]) -> None:
         for table in (self.offsets, self.pulled):

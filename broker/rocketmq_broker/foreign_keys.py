@@ -40,8 +40,6 @@ ONLY_VALUES: Final = {
     "enableDLegerCommitLog": ("false",),
     "enableControllerMode": ("false",),
     "transientStorePoolEnable": ("false",),
-    "enableLmq": ("false",),
-    "enableMultiDispatch": ("false",),
     "enableConsumeQueueExt": ("false",),
     "duplicationEnable": ("false",),
     "aclEnable": ("false",),

@@ -28,8 +28,16 @@ class GroupTable:
     """See the module. A group made on first use is written soon; one that an administrator makes is durable when answered."""
 
     def __init__(
-        self, settings: BrokerSettings, files: FileSystem, directory: Path, clock: Clock, executor: Executor
+        self,
+        settings: BrokerSettings,
+        files: FileSystem,
+        directory: Path,
+        clock: Clock,
+        executor: Executor,
+        *,
+        has_light_queues: bool = False,
     ) -> None:
+        self._has_lights = has_light_queues
         self._settings = settings
         self._files = files
         self._clock = clock
@@ -57,12 +65,15 @@ class GroupTable:
                 self._table.touch()
 
     def get(self, group: str) -> SubscriptionGroupConfig | None:
-        """The configuration of ``group`` if it exists; creates nothing."""
-        return self.configs.get(group)
+        """The configuration of ``group`` if it exists; creates nothing. Readers of light queues have one without a table."""
+        config = self.configs.get(group)
+        if config is None and self._has_lights and names.is_light_queue(group):
+            return SubscriptionGroupConfig(group_name=group)
+        return config
 
     def find(self, group: str) -> SubscriptionGroupConfig | None:
         """The configuration of ``group``, made on first use where that is allowed; else ``None``."""
-        config = self.configs.get(group)
+        config = self.get(group)
         if config is not None:
             return config
         if not self._settings.auto_create_subscription_group and not names.is_system_group(group):

@@ -171,7 +171,7 @@ class BrokerMetrics:
         ):
             if number % LAG_SLICE == LAG_SLICE - 1:
                 yield None
-            config = self._topics.get(topic)
+            config = None if names.is_light_queue(topic) else self._topics.get(topic)
             if config is None or self._groups.get(group) is None or self._progress.is_left_behind(group, topic):
                 continue
             behind = held = waiting = 0
@@ -337,6 +337,9 @@ class BrokerMetrics:
     def _tables(self) -> Iterator[Family | None]:
         yield self._single("rocketmq_broker_permission", "2 write, 4 read, 6 both", self._settings.broker_permission)
         yield self._single("rocketmq_topic_number", "Topics", len(self._topics.configs))
+        if self._topics.has_light_queues:
+            count = sum(map(names.is_light_queue, self._store.topics()))
+            yield self._single("rocketmq_light_queue_number", "Light queues (LMQ)", count)
         yield self._single("rocketmq_consumer_group_number", "Consumer groups", len(self._groups.configs))
 
     def _process(self) -> Iterator[Family | None]:

@@ -161,7 +161,7 @@ class PullProcessor:
             )
         if not group.consume_enable:
             return _forbidden(FORBIDDEN_GROUP, f"subscription group no permission, {header.consumer_group}")
-        topic = self._topics.configs.get(header.topic)
+        topic = self._topics.get(header.topic)
         if topic is None:
             raise RemotingError(ResponseCode.TOPIC_NOT_EXIST, f"topic[{header.topic}] not exist, apply first please!")
         if not permissions.is_readable(topic.perm):

@@ -333,7 +333,7 @@ class SendProcessor:
         problem = names.topic_name_problem(topic)
         if problem is not None:
             raise RemotingError(ResponseCode.INVALID_PARAMETER, problem)
-        if names.is_closed_to_clients(topic):
+        if names.is_closed_to_clients(topic) or self._topics.is_light(topic):
             raise RemotingError(ResponseCode.NO_PERMISSION, f"Sending message to topic[{topic}] is forbidden.")
         if config is None or self._creation.is_pending(topic):
             return None

@@ -285,6 +285,7 @@ def _check(broker: BrokerSettings, store: StoreSettings, source: str) -> None:
         "maxIndexNum": (store.index_entry_count, 2, 1 << 30),
         "mappedFileSizeTimerLog": (store.timer_log_segment_size, 1 << 12, 1 << 31),
         "fileReservedTime": (store.file_reserved_hours, 0, 24 * 3650),
+        "maxLmqConsumeQueueNum": (store.light_queue_count_max, 1, 1_000_000),
         "diskMaxUsedSpaceRatio": (store.disk_max_used_percent, 1, 100),
     }
     for key, (value, low, high) in numbers.items():

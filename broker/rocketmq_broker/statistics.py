@@ -8,6 +8,8 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Callable
 
+from rocketmq_common import names
+
 # Apache's put latency and message size bounds are its own; these are the buckets of rocketmq_message_size (bytes).
 MESSAGE_SIZE_BOUNDS = (1024, 4096, 512 * 1024, 1 << 20, 2 << 20, 4 << 20)
 # Keys are client input; beyond this many entries everything new is counted under one name.
@@ -92,7 +94,10 @@ class BrokerStatistics:
         key = (group, topic)
         counters = self.groups.get(key)
         if counters is None:
-            if len(self.groups) >= COUNTERS_MAX:
+            if names.is_light_queue(topic):
+                # Thousands of them, each read by one: counted together, as Apache does.
+                key = (names.LIGHT_QUEUE_PREFIX if names.is_light_queue(group) else group, names.LIGHT_QUEUE_PREFIX)
+            if key not in self.groups and len(self.groups) >= COUNTERS_MAX:
                 key = (OTHER, OTHER)
             counters = self.groups.setdefault(key, GroupCounters())
         return counters

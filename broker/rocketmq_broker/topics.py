@@ -50,10 +50,12 @@ class TopicTable:
         executor: Executor,
         *,
         delay_level_count: int = SCHEDULE_QUEUE_NUMS_MIN,
+        has_light_queues: bool = False,
     ) -> None:
         self._settings = settings
         self._files = files
         self._clock = clock
+        self.has_light_queues = has_light_queues
         self._schedule_queue_nums = max(SCHEDULE_QUEUE_NUMS_MIN, delay_level_count)
         self._unknown: dict[str, dict[str, Any]] = {}
         self._unknown_top: dict[str, Any] = {}
@@ -76,8 +78,15 @@ class TopicTable:
         self._add_system_topics()
 
     def get(self, topic: str) -> TopicConfig | None:
-        """The configuration of ``topic``, ``None`` when there is no such topic."""
-        return self.configs.get(topic)
+        """The configuration of ``topic``, ``None`` when there is no such topic. Light queues have one without a table."""
+        config = self.configs.get(topic)
+        if config is None and self.is_light(topic):
+            return TopicConfig(topic_name=topic, read_queue_nums=1, write_queue_nums=1, perm=permissions.READ)
+        return config
+
+    def is_light(self, topic: str) -> bool:
+        """Whether the topic is a light queue, which other topics fill."""
+        return self.has_light_queues and names.is_light_queue(topic)
 
     def is_system(self, topic: str) -> bool:
         """Whether the topic belongs to the broker itself, the ones named after cluster and broker included."""
@@ -185,7 +194,7 @@ class TopicTable:
 
         ``stored`` maps topics to their number of queues. Attributes that were set with them are lost.
         """
-        missing = [topic for topic in stored if topic not in self.configs and names.topic_name_problem(topic) is None]
+        missing = [topic for topic in stored if self.get(topic) is None and names.topic_name_problem(topic) is None]
         for topic in missing:
             queue_nums = min(max(stored[topic], 1), QUEUE_COUNT_MAX)
             self.configs[topic] = TopicConfig(

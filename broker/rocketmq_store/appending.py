@@ -21,8 +21,9 @@ from rocketmq_common.clock import Clock
 from rocketmq_common.properties import PROPERTIES_SIZE_MAX
 from rocketmq_common.records import BLANK_SIZE, CRC_MASK, HEAD_V4, HOST_FLAGS, MAGIC_V1, MAGIC_V2, head_for
 from rocketmq_store.commit_log import CommitLog
-from rocketmq_store.consume_queues import UNIT, QueueTable
+from rocketmq_store.consume_queues import UNIT, ConsumeQueue
 from rocketmq_store.dispatch import Dispatcher, PendingDispatch
+from rocketmq_store.light_queues import DISPATCH, LightQueueRefused, LightQueues
 from rocketmq_store.positions import Positions
 from rocketmq_store.preparation import NO_ROOM_ERRNOS
 from rocketmq_store.settings import StoreSettings
@@ -83,6 +84,7 @@ class Appender:
         self._pending: deque[PendingDispatch] = dispatcher.pending
         self.settings = settings
         self._fatal = fatal
+        self.lights = LightQueues(queues, settings) if settings.has_light_queues else None
         self.now_ms = clock.now_ms
         self._monotonic = clock.monotonic
         self._no_room_logged_at = -NO_ROOM_LOG_INTERVAL_S
@@ -117,6 +119,13 @@ class Appender:
         body = message.body
         properties = message.properties
         born_host = message.born_host
+        lights: list[tuple[ConsumeQueue, int]] = []
+        if self.lights is not None and DISPATCH in properties and message.sys_flag & _TRANSACTION_MASK in (0, 8):
+            try:
+                properties, lights = self.lights.place(message.topic, properties)
+            except LightQueueRefused as error:
+                self.failed_count += 1
+                return AppendResult(error.status, reason=error.reason)
         body_size = len(body)
         properties_size = len(properties)
         if self._with_record_crc:
@@ -158,6 +167,9 @@ class Appender:
             if is_queued and queue_offset >= queue.reserved_end:
                 queue.reserve()
             position = positions.written - log.base
+            for light, light_offset in lights:
+                if light_offset >= light.reserved_end:
+                    light.reserve()
             if position + size + BLANK_SIZE > log.limit:
                 log.make_room(size)
                 position = positions.written - log.base
@@ -237,8 +249,11 @@ class Appender:
                     transaction,
                 )
             )
-            if positions.is_immediate:
-                self.dispatcher.advance()
+        for light, light_offset in lights:
+            light.next_offset = light_offset + 1
+            self._pending.append((light, light_offset, physical_offset, size, tags_code, timestamp, b"", 0))
+        if self._pending and positions.is_immediate:
+            self.dispatcher.advance()
         if self.on_append is not None:
             self.on_append()
         return AppendResult(_PUT_OK, physical_offset, queue_offset, end_offset, timestamp)
@@ -291,6 +306,7 @@ class Appender:
             or queue.is_schedule
         ):
             return None
+            or (self.lights is not None and DISPATCH in properties)
         timestamp = self.now_ms()
         if timestamp < positions.store_timestamp_ms:
             timestamp = positions.store_timestamp_ms

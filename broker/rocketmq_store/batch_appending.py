@@ -16,10 +16,12 @@ from itertools import repeat
 from typing import TYPE_CHECKING, Any
 
 from rocketmq_common.batches import BatchError, decode_batch
+from rocketmq_common.properties import PROPERTY_INNER_MULTI_DISPATCH, find_property
 from rocketmq_common.records import BLANK_SIZE
 from rocketmq_store.appending import PENDING_DISPATCH_COUNT_MAX, Appender, NewMessage
 from rocketmq_store.batch_encoding import EncodedBatch, PropertiesTooLong, encode_records
 from rocketmq_store.consume_queues import UNIT_SIZE, ConsumeQueue
+from rocketmq_store.light_queues import DISPATCH
 from rocketmq_store.statuses import AppendResult, BatchResult, PutStatus
 
 if TYPE_CHECKING:
@@ -58,6 +60,8 @@ class BatchAppender:
         positions = single.positions
         timestamp = max(single.now_ms(), positions.store_timestamp_ms)
         try:
+            if self._names_lights(message):
+                return _failed(single.illegal("a batch cannot stand in light queues (INNER_MULTI_DISPATCH)"))
             encoded = self._encode(message, queue, timestamp)
             if encoded is None:
                 return _failed(single.illegal("batch without messages"))
@@ -88,6 +92,8 @@ class BatchAppender:
         by_key = single.queues.by_key
         queues = [by_key.get((first.topic, message.queue_id)) for message in messages]
         if single.refusal is not None or not positions.is_immediate or dispatcher.pending or not are_alike(messages):
+            return None
+        if single.lights is not None and any(DISPATCH in one.body or DISPATCH in one.properties for one in messages):
             return None
         found = [queue for queue in queues if queue is not None]
         if len(found) < len(queues) or max(len(one.body) for one in messages) > single.settings.message_size_max:
@@ -142,6 +148,13 @@ class BatchAppender:
             return even
         entries = decode_batch(message.body)
         return encode_records(entries, message, queue, single, end, timestamp) if entries else None
+
+    def _names_lights(self, message: NewMessage) -> bool:
+        """Its messages are written as one array, which has no place for further queues."""
+        if self._single.lights is None or (DISPATCH not in message.body and DISPATCH not in message.properties):
+            return False
+        entries = [message.properties, *(entry.properties for entry in decode_batch(message.body))]
+        return any(find_property(text.decode(errors="replace"), PROPERTY_INNER_MULTI_DISPATCH) for text in entries)
 
     def _write(
         self, message: NewMessage, queue: ConsumeQueue, encoded: ArrayBatch | EncodedBatch, timestamp: int

@@ -17,6 +17,7 @@ from pathlib import Path
 
 from rocketmq_common.files import FileSystem, Mapping
 from rocketmq_common.hashing import java_hash_from
+from rocketmq_common.names import is_light_queue
 from rocketmq_common.records import TOPIC_V1_SIZE_MAX
 from rocketmq_store.errors import StoreCorrupt, StoreMisconfigured
 from rocketmq_store.rows import pack_rows
@@ -92,6 +93,7 @@ class ConsumeQueue:
         "flushed_end",
         "has_long_topic",
         "is_dirty",
+        "is_light",
         "is_schedule",
         "min_offset",
         "next_offset",
@@ -134,6 +136,7 @@ class ConsumeQueue:
         self.flushed_end = 0
         self.reserved_end = 0
         self._allocated_first = -1
+        self.is_light = is_light_queue(topic)
         self._allocated_size = 0
         self._unsynced_directories: list[Path] = []
         self.view: memoryview = memoryview(b"")

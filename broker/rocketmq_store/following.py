@@ -12,10 +12,12 @@ import struct
 from typing import Final
 from zlib import crc32
 
+from rocketmq_common.light_queues import LIGHT_QUEUE_ID, light_places
 from rocketmq_common.records import BLANK_SIZE, CRC_MASK, HEAD_V4, HOST_FLAGS, MAGIC_BLANK, MAGIC_V1, MAGIC_V2
 from rocketmq_store.commit_log import RECORD_SIZE_MIN, CommitLog
 from rocketmq_store.consume_queues import ConsumeQueue, QueueTable
 from rocketmq_store.dispatch import Dispatcher, PendingDispatch
+from rocketmq_store.light_queues import DISPATCH
 from rocketmq_store.positions import Positions
 from rocketmq_store.recovery import FILL_COUNT_MAX
 from rocketmq_store.scanning import Scanned, parse
@@ -47,6 +49,7 @@ class LogFollower:
         self._dispatcher = dispatcher
         self._delay_levels_ms = settings.delay_level_ms()
         # The beginning of a record whose rest has not come yet, and how many bytes are needed to go on.
+        self._has_lights = settings.has_light_queues
         self._partial = bytearray()
         self._needed = 0
         self.record_count = 0
@@ -154,18 +157,20 @@ class LogFollower:
                     continue
                 transaction = sys_flag & 0xC
                 if transaction in (0, 8):
-                    if queue_offset != queue.next_offset:
-                        notes = self._jump(queue, queue_offset, notes)
-                    if queue_offset >= queue.reserved_end:
-                        queue.reserve()
-                    taken.append((queue, queue_offset))
-                    queue.next_offset = queue_offset + 1
+                    notes = self._take_place(queue, queue_offset, notes, taken)
                     if queue.is_schedule:
                         code = deliver_time_code(properties, timestamp, self._delay_levels_ms)
                     else:
                         code = entry_code(properties)
                     notes.append((queue, queue_offset, physical, size, code, timestamp, properties, transaction))
                 else:
+                    if not self._has_lights or DISPATCH not in properties:
+                        continue
+                    for name, offset in light_places(topic, properties.decode(errors="replace")).items():
+                        light = self._queue_of(name, LIGHT_QUEUE_ID)
+                        if light is not None:
+                            notes = self._take_place(light, offset, notes, taken)
+                            notes.append((light, offset, physical, size, code, timestamp, b"", 0))
                     notes.append((queue, -1, physical, size, 0, timestamp, properties, transaction))
             self._log.append_raw(view)
         except OSError:
@@ -177,6 +182,18 @@ class LogFollower:
         return notes
 
     def _queue_of(self, topic: str, queue_id: int) -> ConsumeQueue | None:
+    def _take_place(
+        self, queue: ConsumeQueue, offset: int, notes: list[PendingDispatch], taken: list[tuple[ConsumeQueue, int]]
+    ) -> list[PendingDispatch]:
+        """Have room for entry ``offset``; returns what `_jump` leaves of ``notes``. Raises OSError."""
+        if offset != queue.next_offset:
+            notes = self._jump(queue, offset, notes)
+        if offset >= queue.reserved_end:
+            queue.reserve()
+        taken.append((queue, offset))
+        queue.next_offset = offset + 1
+        return notes
+
         """``None`` for a record that names no usable queue: it stands in the log only, as after a recovery."""
         if queue_id < 0 or not self._queues.is_storable(topic):
             return None

@@ -13,16 +13,18 @@ from typing import NamedTuple
 
 import msgspec
 
-from rocketmq_common import javajson
+from rocketmq_common import javajson, names
 from rocketmq_common.files import RealFiles
+from rocketmq_common.light_queues import LIGHT_QUEUE_ID
 from rocketmq_store.checkpoint import FILE_NAME as CHECKPOINT_NAME
 from rocketmq_store.checkpoint import FILE_SIZE as CHECKPOINT_SIZE
 from rocketmq_store.checkpoint import Checkpoint, RecoveryHint
 from rocketmq_store.commit_log import COMMIT_LOG_DIRECTORY, RECORD_SIZE_MIN
-from rocketmq_store.consume_queues import DIRECTORY as QUEUE_DIRECTORY
 from rocketmq_store.consume_queues import UNIT
 from rocketmq_store.index import DIRECTORY as INDEX_DIRECTORY
 from rocketmq_store.index_files import ENTRY, HEADER
+from rocketmq_store.light_queues import is_light_record, stored_places
+from rocketmq_store.queue_table import DIRECTORY as QUEUE_DIRECTORY
 from rocketmq_store.scanning import Blank, Scanned, find_valid_after, is_record_of, parse
 from rocketmq_store.segments import NAME_DIGITS
 
@@ -116,6 +118,8 @@ class StoreView:
                 yield found
             elif found.sys_flag & 0xC in (0, 8):
                 queued[found.topic.decode(errors="replace"), found.queue_id] = found.queue_offset
+                for name, offset in stored_places(found.topic, found.properties).items():
+                    queued[name, LIGHT_QUEUE_ID] = offset
         for queue in self.queues():
             yield from self._verify_queue(queue, queued.pop((queue.topic, queue.queue_id), -1))
         for (topic, queue_id), last in queued.items():
@@ -168,8 +172,6 @@ class StoreView:
 
     def _verify_queue(self, queue: QueueSummary, last_in_log: int) -> Iterator[Finding]:
         directory = self.root / QUEUE_DIRECTORY / queue.topic / str(queue.queue_id)
-        encoded = queue.topic.encode()
-        part = len(encoded).to_bytes(1 if len(encoded) <= 127 else 2, "big") + encoded
         paths = _segment_paths(directory)
         for path in paths:
             left = FINDINGS_PER_FILE_MAX
@@ -179,7 +181,7 @@ class StoreView:
                     continue
                 if physical >= self.log_end and number + first > last_in_log:
                     break  # younger than the look at the log, or cut off by the next start
-                if left and not self._is_record(physical, size, queue.queue_id, first + number, part):
+                if left and not self._is_record(queue, physical, size, first + number):
                     left -= 1
                     yield Finding(
                         path, number * UNIT.size, f"entry {first + number} names no such message ({physical}, {size})"
@@ -188,10 +190,14 @@ class StoreView:
             text = f"ends at {queue.max_offset}, the log has messages up to {last_in_log}: the next start adds them"
             yield Finding(paths[-1], (queue.max_offset * UNIT.size) - int(paths[-1].name), text)
 
-    def _is_record(self, physical: int, size: int, queue_id: int, queue_offset: int, topic_part: bytes) -> bool:
+    def _is_record(self, queue: QueueSummary, physical: int, size: int, offset: int) -> bool:
         for base, (_, view) in self._segments.items():
             if base <= physical < base + len(view):
-                return is_record_of(view, physical - base, base, size, queue_id, queue_offset, topic_part)
+                if names.is_light_queue(queue.topic):
+                    return is_light_record(view, physical - base, base, size, queue.topic, offset)
+                encoded = queue.topic.encode()
+                part = len(encoded).to_bytes(1 if len(encoded) <= 127 else 2, "big") + encoded
+                return is_record_of(view, physical - base, base, size, queue.queue_id, offset, part)
         return False
 
     def _verify_index(self, path: Path) -> Iterator[Finding]:

@@ -13,7 +13,8 @@ from collections.abc import Callable, Container
 from pathlib import Path
 
 from rocketmq_store.commit_log import CommitLog
-from rocketmq_store.consume_queues import UNIT, UNIT_SIZE, ConsumeQueue, QueueTable
+from rocketmq_store.consume_queues import UNIT, UNIT_SIZE, ConsumeQueue
+from rocketmq_store.light_queues import is_light_record
 from rocketmq_store.positions import Positions
 from rocketmq_store.scanning import is_record_of
 from rocketmq_store.settings import StoreSettings
@@ -145,8 +146,12 @@ class QueueReader:
             if next_offset < trusted_from:
                 segment = segments[number]
                 start = physical_offset - segment.base
-                if not is_record_of(
-                    segment.view, start, segment.base, size, queue.queue_id, next_offset, queue.tail_part
+                if not (
+                    is_light_record(segment.view, start, segment.base, size, queue.topic, next_offset)
+                    if queue.is_light
+                    else is_record_of(
+                        segment.view, start, segment.base, size, queue.queue_id, next_offset, queue.tail_part
+                    )
                 ):
                     self._tell_damage(queue, next_offset, segment.path, start)
                     next_offset += 1

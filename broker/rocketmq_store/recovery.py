@@ -15,12 +15,15 @@ import msgspec
 
 from rocketmq_common.clock import Clock
 from rocketmq_common.files import FileSystem
+from rocketmq_common.light_queues import LIGHT_QUEUE_ID
 from rocketmq_store.checkpoint import ApacheCheckpoint, Checkpoint, RecoveryHint
 from rocketmq_store.commit_log import CommitLog
 from rocketmq_store.consume_queues import ConsumeQueue, QueueTable
 from rocketmq_store.errors import StoreCorrupt
 from rocketmq_store.index import BUILD_BATCH_COUNT, Index
 from rocketmq_store.index_recovery import restore_index
+from rocketmq_store.light_queues import stored_places
+from rocketmq_store.queue_table import QueueTable
 from rocketmq_store.scanning import (
     SECTOR_SIZE,
     Blank,
@@ -283,7 +286,11 @@ class Recovery:
                 queues[record.topic, record.queue_id] = queue
             transaction = record.sys_flag & 0xC
             if offset >= dispatch_from and transaction in (0, 8):
-                self._dispatch(queue, record)
+                self._dispatch(queue, record.queue_offset, record)
+                if self._settings.has_light_queues:
+                    for name, light_offset in stored_places(record.topic, record.properties).items():
+                        if self._queues.is_storable(name):
+                            self._dispatch(self._queues.create(name, LIGHT_QUEUE_ID), light_offset, record)
             if offset >= index_from and transaction != 12 and record.properties:
                 note_index((offset, record.store_timestamp_ms, queue.topic_hash, record.properties))
                 self._indexed_count += 1
@@ -400,8 +407,7 @@ class Recovery:
             return None
         return self._queues.create(topic, record.queue_id)
 
-    def _dispatch(self, queue: ConsumeQueue, record: Scanned) -> None:
-        offset = record.queue_offset
+    def _dispatch(self, queue: ConsumeQueue, offset: int, record: Scanned) -> None:
         if queue.is_schedule:
             code = deliver_time_code(record.properties, record.store_timestamp_ms, self._levels_ms)
         else:
@@ -463,12 +469,7 @@ class Recovery:
             if segment is None:
                 continue
             found = parse(segment.view, physical_offset - segment.base, segment.base, check_crc=False)
-            if not (
-                isinstance(found, Scanned)
-                and found.queue_offset == queue.end - 1
-                and found.queue_id == queue.queue_id
-                and found.topic == queue.topic.encode()
-            ):
+            if not (isinstance(found, Scanned) and _stands_at(found, queue, queue.end - 1)):
                 raise _QueuesDamaged(
                     f"the last entry of {queue.topic} queue {queue.queue_id} names another record, at {physical_offset}"
                 )
@@ -483,6 +484,12 @@ def _used_size(tail: memoryview) -> int:
             break
         used = start + len(content)
     return used
+
+
+def _stands_at(record: Scanned, queue: ConsumeQueue, offset: int) -> bool:
+    if queue.is_light:
+        return stored_places(record.topic, record.properties).get(queue.topic) == offset
+    return record.queue_offset == offset and record.queue_id == queue.queue_id and record.topic == queue.topic.encode()
 
 
 def _log_end(queue: ConsumeQueue) -> int:

@@ -61,6 +61,9 @@ class StoreSettings(msgspec.Struct, kw_only=True):
         default="1s 5s 10s 30s 1m 2m 3m 4m 5m 6m 7m 8m 9m 10m 20m 30m 1h 2h", name="messageDelayLevel"
     )
     timer_log_segment_size: int = msgspec.field(default=104_857_600, name="mappedFileSizeTimerLog")
+    light_queues_enable: bool = msgspec.field(default=False, name="enableLmq")
+    multi_dispatch_enable: bool = msgspec.field(default=False, name="enableMultiDispatch")
+    light_queue_count_max: int = msgspec.field(default=20_000, name="maxLmqConsumeQueueNum")
     # Ours: what Apache does not have.
     recover_corrupt_log: CorruptLogPolicy = msgspec.field(default=CorruptLogPolicy.REFUSE, name="recoverCorruptLog")
 
@@ -68,6 +71,11 @@ class StoreSettings(msgspec.Struct, kw_only=True):
     def is_sync_flush(self) -> bool:
         """Messages become visible, and sends are answered, only after fdatasync."""
         return self.flush_disk_type is FlushDiskType.SYNC_FLUSH
+
+    @property
+    def has_light_queues(self) -> bool:
+        """Messages go to the light queues that they name; Apache wants both keys too."""
+        return self.light_queues_enable and self.multi_dispatch_enable
 
     @property
     def queue_segment_units(self) -> int:

@@ -22,6 +22,7 @@ class PutStatus(Enum):
     OS_PAGE_CACHE_BUSY = auto()
     UNKNOWN_ERROR = auto()
     IN_SYNC_REPLICAS_NOT_ENOUGH = auto()
+    LMQ_CONSUME_QUEUE_NUM_EXCEEDED = auto()
 
     @property
     def is_stored(self) -> bool:

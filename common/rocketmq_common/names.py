@@ -21,6 +21,7 @@ SYSTEM_TOPIC_PREFIX = "rmq_sys_"
 
 RETRY_TOPIC_PREFIX = "%RETRY%"
 DLQ_TOPIC_PREFIX = "%DLQ%"
+LIGHT_QUEUE_PREFIX = "%LMQ%"
 SYSTEM_GROUP_PREFIX = "CID_RMQ_SYS_"
 
 ORDER_TOPIC_NAMESPACE = "ORDER_TOPIC_CONFIG"
@@ -91,6 +92,11 @@ def is_retry_topic(topic: str) -> bool:
 def is_dlq_topic(topic: str) -> bool:
     """Whether ``topic`` is some group's dead-letter topic."""
     return topic.startswith(DLQ_TOPIC_PREFIX)
+
+
+def is_light_queue(name: str) -> bool:
+    """Whether ``name`` is that of a light queue, or of a group that reads such."""
+    return name.startswith(LIGHT_QUEUE_PREFIX)
 
 
 def is_system_topic(topic: str) -> bool:

@@ -132,7 +132,7 @@ class TopicAdministration:
 
     def clean_unused(self, connection: Connection, _: Command, __: None) -> Response:
         """316: remove queues of topics that are not configured any more."""
-        unused = [t for t in self._store.topics() if t not in self._topics.configs and not self._topics.is_system(t)]
+        unused = [t for t in self._store.topics() if self._topics.get(t) is None and not self._topics.is_system(t)]
         for topic in unused:
             self._store.delete_topic(topic)
         logger.info("%d unused topics removed for %s", len(unused), connection.remote)
