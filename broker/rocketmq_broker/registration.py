@@ -15,6 +15,7 @@ from collections.abc import Callable
 import msgspec
 
 from rocketmq_broker.identity import Identity, is_literal
+from rocketmq_broker.listeners import advertised
 from rocketmq_broker.settings import REGISTER_PERIOD_MS_MAX, REGISTER_PERIOD_MS_MIN, BrokerSettings
 from rocketmq_broker.topics import TopicTable
 from rocketmq_common import permissions
@@ -51,6 +52,7 @@ class NameServerState(msgspec.Struct):
     registered_ms: int = 0
     problem: str = "not registered yet"
     version: DataVersion | None = None
+    listeners: str = ""
 
     @property
     def is_registered(self) -> bool:
@@ -251,10 +253,12 @@ class Registration:
         settings, identity = self._settings, self._identity
         version = self._topics.data_version
         timeout_ms = settings.register_broker_timeout_mills
+        listeners = advertised(settings.listener_addresses, settings.broker_ip1, settings.listener_host)
         try:
             if (
                 not settings.force_register
                 and state.is_registered
+                and state.listeners == listeners
                 and not await self._is_stale(address, version, timeout_ms)
             ):
                 state.registered_ms = self._clock.now_ms()
@@ -271,6 +275,7 @@ class Registration:
                     broker_id=settings.broker_id,
                     heartbeat_timeout_millis=HEARTBEAT_TIMEOUT_MS,
                     enable_acting_master=False,
+                    listeners=listeners or None,
                 ),
                 msgspec.json.encode(self._body()),
                 timeout_ms=timeout_ms,
@@ -283,7 +288,7 @@ class Registration:
             return
         if state.problem:
             logger.info("registered at name server %s as %s", address, identity.address)
-        state.problem = ""
+        state.problem, state.listeners = "", listeners
         state.registered_ms = self._clock.now_ms()
         state.version = version
 

@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 import msgspec
 
+from rocketmq_broker import listeners
 from rocketmq_broker.failover.settings import FailoverSettings
 from rocketmq_broker.foreign_keys import KEYS_WITHOUT_EFFECT, ONLY_VALUES
 from rocketmq_broker.ha.settings import ReplicationSettings
@@ -57,6 +58,9 @@ class BrokerSettings(msgspec.Struct, kw_only=True, rename="camel"):
     bind_address: str = "0.0.0.0"
     broker_ip1: str = msgspec.field(default="", name="brokerIP1")
     broker_ip2: str = msgspec.field(default="", name="brokerIP2")
+    # Ours; see `rocketmq_broker.listeners`.
+    listener_addresses: str = ""
+    listener_host: str = ""
     ha_listen_port: int | None = None
     broker_permission: int = permissions.READ_WRITE
     register_name_server_period: int = 30_000
@@ -250,6 +254,7 @@ def _prepare_election(
 
 
 def _check(broker: BrokerSettings, store: StoreSettings, source: str) -> None:
+    listeners.check(broker.listener_addresses)
     ports = {
         "listenPort": broker.listen_port,
         "httpPort": broker.http_port,
@@ -280,12 +285,12 @@ def _check(broker: BrokerSettings, store: StoreSettings, source: str) -> None:
         "cleanResourceInterval": (broker.clean_resource_interval, 100, 3_600_000),
         "mappedFileSizeCommitLog": (store.commit_log_segment_size, 1 << 14, 1 << 31),
         "mappedFileSizeConsumeQueue": (store.consume_queue_segment_size, 20, 1 << 31),
+        "maxLmqConsumeQueueNum": (store.light_queue_count_max, 1, 1_000_000),
         "maxMessageSize": (store.message_size_max, 1, 128 << 20),
         "maxHashSlotNum": (store.index_slot_count, 1, 1 << 30),
         "maxIndexNum": (store.index_entry_count, 2, 1 << 30),
         "mappedFileSizeTimerLog": (store.timer_log_segment_size, 1 << 12, 1 << 31),
         "fileReservedTime": (store.file_reserved_hours, 0, 24 * 3650),
-        "maxLmqConsumeQueueNum": (store.light_queue_count_max, 1, 1_000_000),
         "diskMaxUsedSpaceRatio": (store.disk_max_used_percent, 1, 100),
     }
     for key, (value, low, high) in numbers.items():

@@ -26,15 +26,20 @@ def broker_data(broker: Broker) -> dict[str, Any]:
     return data
 
 
-def route(table: RouteTable, topic: str, *, acting_master: bool, order_conf: str | None) -> bytes | None:
-    """TopicRouteData, or ``None`` when there is no route."""
+def route(
+    table: RouteTable, topic: str, *, acting_master: bool, order_conf: str | None, listener: str = ""
+) -> bytes | None:
+    """TopicRouteData for clients of a listener, or ``None`` when there is no route that they can go."""
     found = table.route(topic, acting_master=acting_master)
     if found is None:
         return None
     queue_datas, brokers = found
+    seen = [one for broker in brokers if (one := table.seen_through(broker, listener)).addresses]
+    if not seen:
+        return None
     data: dict[str, Any] = {
-        "brokerDatas": [broker_data(broker) for broker in brokers],
-        "filterServerTable": _filter_servers(table, brokers),
+        "brokerDatas": [broker_data(broker) for broker in seen],
+        "filterServerTable": {} if listener else _filter_servers(table, brokers),
         "queueDatas": queue_datas,
     }
     if order_conf is not None:
@@ -45,11 +50,12 @@ def route(table: RouteTable, topic: str, *, acting_master: bool, order_conf: str
     return javajson.dumps(data)
 
 
-def cluster_info(table: RouteTable) -> bytes:
-    """ClusterInfo."""
+def cluster_info(table: RouteTable, listener: str = "") -> bytes:
+    """ClusterInfo for clients of a listener."""
+    seen = {name: table.seen_through(broker, listener) for name, broker in table.brokers.items()}
     return javajson.dumps(
         {
-            "brokerAddrTable": {name: broker_data(broker) for name, broker in table.brokers.items()},
+            "brokerAddrTable": {name: broker_data(broker) for name, broker in seen.items()},
             "clusterAddrTable": {cluster: sorted(members) for cluster, members in table.clusters.items()},
         }
     )

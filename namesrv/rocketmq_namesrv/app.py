@@ -13,6 +13,7 @@ from rocketmq_common.files import FileSystem, RealFiles
 from rocketmq_common.tasks import TaskRegistry
 from rocketmq_namesrv.configuration import Configuration
 from rocketmq_namesrv.kv import KvConfig
+from rocketmq_namesrv.listeners import parse_ports
 from rocketmq_namesrv.processor import NamesrvProcessor, now_ms
 from rocketmq_namesrv.routes import MinBrokerChange, RouteTable
 from rocketmq_namesrv.settings import NamesrvSettings
@@ -55,6 +56,11 @@ class NameServer:
         self.processor = NamesrvProcessor(self.table, self.kv, self.configuration, self.clock, self._announce)
         limits = Limits(idle_ms=settings.server_channel_max_idle_time_seconds * 1000)
         self.server = RemotingServer(self.processor.routes(), limits)
+        # By listener's name: servers of their own, so that what comes through them cannot register or configure anything.
+        self.listeners = {
+            name: RemotingServer(self.processor.listener_routes(name), limits)
+            for name in parse_ports(settings.listeners)
+        }
         self.web: WebServer | None = None
         self.is_started = False
         self._tasks = TaskRegistry()
@@ -74,6 +80,12 @@ class NameServer:
             await self.server.start(settings.bind_address, settings.listen_port)
         except OSError as error:
             raise _listen_error(settings.bind_address, settings.listen_port, "listenPort", error) from error
+        for name, port in parse_ports(settings.listeners).items():
+            try:
+                await self.listeners[name].start(settings.bind_address, port)
+            except OSError as error:
+                await self.stop()
+                raise _listen_error(settings.bind_address, port, "listeners", error) from error
         if settings.http_port >= 0:
             # Imported here: the web framework is a third of the process's memory, and of no use without its port.
             from rocketmq_namesrv.web import WebServer
@@ -93,7 +105,7 @@ class NameServer:
         await self._tasks.stop()
         if self.web is not None:
             await self.web.stop()
-        await self.server.stop(STOP_GRACE_MS)
+        await asyncio.gather(*(server.stop(STOP_GRACE_MS) for server in (self.server, *self.listeners.values())))
         if self._client is not None:
             await self._client.close()
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any, Final
 
 import msgspec
@@ -15,6 +16,7 @@ from rocketmq_common.topics import DataVersion
 from rocketmq_namesrv import answers, registration_body
 from rocketmq_namesrv.configuration import Configuration
 from rocketmq_namesrv.kv import KvConfig, KvConfigError
+from rocketmq_namesrv.listeners import parse_addresses
 from rocketmq_namesrv.registration_body import RegistrationBodyError
 from rocketmq_namesrv.routes import BrokerKey, MinBrokerChange, Registration, RouteTable, RouteTableError
 from rocketmq_remoting.bodies import TopicRouteData
@@ -51,24 +53,21 @@ class NamesrvProcessor:
         self._kv_lock = asyncio.Lock()
         self._started_ms = now_ms(clock)
         self._has_served_route = False
-        self._cache: dict[str, Response] = {}
+        self._cache: dict[tuple[str, str], Response] = {}
         self._cache_key: tuple[Any, ...] = ()
 
     def routes(self) -> list[Route]:
         """The table of requests."""
         code, kv = RequestCode, headers.KvConfigRequestHeader
         return [
-            Route(code.GET_ROUTEINFO_BY_TOPIC, headers.GetRouteInfoRequestHeader, self._route),
+            *self.listener_routes(""),
             Route(code.REGISTER_BROKER, headers.RegisterBrokerRequestHeader, self._register),
             Route(code.UNREGISTER_BROKER, headers.BrokerIdentityHeader, self._unregister),
             Route(code.BROKER_HEARTBEAT, headers.BrokerHeartbeatRequestHeader, self._heartbeat),
             Route(code.QUERY_DATA_VERSION, headers.BrokerIdentityHeader, self._data_version),
-            Route(code.GET_BROKER_CLUSTER_INFO, None, self._cluster_info),
             Route(code.GET_BROKER_MEMBER_GROUP, headers.BrokerMemberGroupHeader, self._member_group),
             Route(code.WIPE_WRITE_PERM_OF_BROKER, headers.BrokerNameHeader, self._wipe_write_perm),
             Route(code.ADD_WRITE_PERM_OF_BROKER, headers.BrokerNameHeader, self._add_write_perm),
-            Route(code.GET_ALL_TOPIC_LIST_FROM_NAMESERVER, None, self._all_topics),
-            Route(code.GET_TOPICS_BY_CLUSTER, headers.ClusterHeader, self._topics_of_cluster),
             Route(code.GET_SYSTEM_TOPIC_LIST_FROM_NS, None, self._system_topics),
             Route(code.GET_UNIT_TOPIC_LIST, None, self._unit_topics),
             Route(code.GET_HAS_UNIT_SUB_TOPIC_LIST, None, self._unit_topics),
@@ -76,11 +75,22 @@ class NamesrvProcessor:
             Route(code.DELETE_TOPIC_IN_NAMESRV, headers.DeleteTopicInNamesrvRequestHeader, self._delete_topic),
             Route(code.REGISTER_TOPIC_IN_NAMESRV, headers.RegisterTopicRequestHeader, self._register_topic),
             Route(code.PUT_KV_CONFIG, headers.PutKvConfigRequestHeader, self._put_kv),
-            Route(code.GET_KV_CONFIG, kv, self._get_kv),
             Route(code.DELETE_KV_CONFIG, kv, self._delete_kv),
             Route(code.GET_KVLIST_BY_NAMESPACE, headers.NamespaceHeader, self._kv_namespace),
             Route(code.UPDATE_NAMESRV_CONFIG, None, self._update_config),
             Route(code.GET_NAMESRV_CONFIG, None, self._get_config),
+        ]
+
+    def listener_routes(self, listener: str) -> list[Route]:
+        """What is answered through a listener: what clients ask. Brokers and administrators come to the main port, whose
+        ``listener`` is the empty string."""
+        code = RequestCode
+        return [
+            Route(code.GET_ROUTEINFO_BY_TOPIC, headers.GetRouteInfoRequestHeader, partial(self._route, listener)),
+            Route(code.GET_BROKER_CLUSTER_INFO, None, partial(self._cluster_info, listener)),
+            Route(code.GET_ALL_TOPIC_LIST_FROM_NAMESERVER, None, self._all_topics),
+            Route(code.GET_TOPICS_BY_CLUSTER, headers.ClusterHeader, self._topics_of_cluster),
+            Route(code.GET_KV_CONFIG, headers.KvConfigRequestHeader, self._get_kv),
         ]
 
     @property
@@ -92,7 +102,7 @@ class NamesrvProcessor:
 
     # -- routes ------------------------------------------------------------------------------------------------------
 
-    def _route(self, _: Connection, __: Command, header: headers.GetRouteInfoRequestHeader) -> Response:
+    def _route(self, listener: str, _: Connection, __: Command, header: headers.GetRouteInfoRequestHeader) -> Response:
         settings = self._configuration.settings
         if not self.is_ready:
             raise RemotingError(ResponseCode.SYSTEM_ERROR, "name server not ready")
@@ -100,11 +110,13 @@ class NamesrvProcessor:
         if key != self._cache_key:
             self._cache.clear()
             self._cache_key = key
-        cached = self._cache.get(header.topic)
+        cached = self._cache.get((listener, header.topic))
         if cached is not None:
             return cached
         order = self._kv.get(names.ORDER_TOPIC_NAMESPACE, header.topic) if settings.order_message_enable else None
-        body = answers.route(self._table, header.topic, acting_master=settings.support_acting_master, order_conf=order)
+        body = answers.route(
+            self._table, header.topic, acting_master=settings.support_acting_master, order_conf=order, listener=listener
+        )
         if body is None:
             raise RemotingError(
                 ResponseCode.TOPIC_NOT_EXIST,
@@ -114,7 +126,7 @@ class NamesrvProcessor:
         self._has_served_route = True
         response = Response(body=body)
         if len(self._cache) < ROUTE_CACHE_MAX:
-            self._cache[header.topic] = response
+            self._cache[listener, header.topic] = response
         return response
 
     def _register(
@@ -142,6 +154,7 @@ class NamesrvProcessor:
             zone_name=zone,
             filter_servers=body.filter_server_list,
             mappings=wrapper.topic_queue_mapping_info_map or {},
+            listeners=parse_addresses(header.listeners or ""),
         )
         settings = self._configuration.settings
         is_new = registration.key not in self._table.live
@@ -195,8 +208,8 @@ class NamesrvProcessor:
 
     # -- topics and brokers ------------------------------------------------------------------------------------------
 
-    def _cluster_info(self, _: Connection, __: Command, ___: None) -> Response:
-        return Response(body=answers.cluster_info(self._table))
+    def _cluster_info(self, listener: str, _: Connection, __: Command, ___: None) -> Response:
+        return Response(body=answers.cluster_info(self._table, listener))
 
     def _member_group(self, _: Connection, __: Command, header: headers.BrokerMemberGroupHeader) -> Response:
         return Response(body=answers.member_group(self._table, header.cluster_name, header.broker_name))

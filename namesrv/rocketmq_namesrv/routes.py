@@ -61,6 +61,7 @@ class LiveBroker(msgspec.Struct, kw_only=True):
     connection: Hashable
     ha_server_addr: str
     filter_servers: list[str]
+    listeners: Mapping[str, str] = {}
 
 
 class Registration(msgspec.Struct, frozen=True, kw_only=True):
@@ -79,6 +80,8 @@ class Registration(msgspec.Struct, frozen=True, kw_only=True):
     zone_name: str | None = None
     filter_servers: list[str] = []
     mappings: Mapping[str, Any] = {}
+    # Addresses by listener, for clients that do not reach ``address``.
+    listeners: Mapping[str, str] = {}
 
     @property
     def key(self) -> BrokerKey:
@@ -175,8 +178,10 @@ class RouteTable:
             connection=registration.connection,
             ha_server_addr=registration.ha_server_addr,
             filter_servers=registration.filter_servers,
+            listeners=registration.listeners,
         )
-        if topics_changed or before != self._shape(registration.broker_name):
+        is_moved = known is not None and known.listeners != registration.listeners
+        if topics_changed or is_moved or before != self._shape(registration.broker_name):
             self.revision += 1
         change = None
         if registration.broker_id < min_before:
@@ -309,6 +314,17 @@ class RouteTable:
         if acting_master and not topic.startswith(names.SYNC_BROKER_MEMBER_PREFIX):
             brokers = [_with_acting_master(broker, queues[broker.name].perm) for broker in brokers]
         return list(queues.values()), brokers
+
+    def seen_through(self, broker: Broker, listener: str) -> Broker:
+        """A broker as clients of a listener reach it: without the replicas that have no address there."""
+        if not listener:
+            return broker
+        addresses = {}
+        for broker_id, address in broker.addresses.items():
+            live = self.live.get(BrokerKey(broker.cluster, address))
+            if live is not None and listener in live.listeners:
+                addresses[broker_id] = live.listeners[listener]
+        return msgspec.structs.replace(broker, addresses=addresses)
 
     # -- inside ------------------------------------------------------------------------------------------------------
 

@@ -14,6 +14,7 @@ import msgspec
 
 from rocketmq_common import settings as common_settings
 from rocketmq_common.settings import SettingsError
+from rocketmq_namesrv.listeners import parse_ports
 
 ROCKETMQ_HOME: Final = "ROCKETMQ_HOME"
 
@@ -39,6 +40,8 @@ class NamesrvSettings(msgspec.Struct, frozen=True, kw_only=True, rename="camel")
     # Ours. Port 0 lets the system choose, a negative one switches the web pages off.
     http_port: int = 9877
     http_bind_address: str = ""
+    # Further ports, name:port joined by ";": see `rocketmq_namesrv.listeners`.
+    listeners: str = ""
 
 
 class Change(NamedTuple):
@@ -150,6 +153,7 @@ def _check(settings: NamesrvSettings) -> None:
         raise SettingsError(f"listenPort={settings.listen_port}: write a port, 0 to 65535")
     if settings.http_port > 65535:
         raise SettingsError(f"httpPort={settings.http_port}: write a port up to 65535, or -1 for none")
+    parse_ports(settings.listeners)
     for key, allowed in CHANGEABLE.items():
         value = getattr(settings, common_settings.wire_names(NamesrvSettings)[key])
         if (

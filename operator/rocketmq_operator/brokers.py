@@ -10,7 +10,7 @@ from rocketmq_operator.manifests import Manifest, config_map, disruption_budget,
 from rocketmq_operator.model import RocketMQCluster, SpreadMode, StorageType
 from rocketmq_operator.network_policies import broker_policy
 from rocketmq_operator.pods import container, field, pod_template, spread_constraint
-from rocketmq_operator.services import headless_service, replica_service
+from rocketmq_operator.services import headless_service, listener_service, replica_service
 from rocketmq_operator.topology import Topology
 
 STARTUP_SECONDS = 1800  # recovery of a large log after a crash reads it at disk speed
@@ -19,6 +19,8 @@ TERMINATION_GRACE_SECONDS = 120  # flush, dispatch, hand over
 
 # Who stands for election: the Pod's name stays, its uid tells two lives of it apart.
 _ELECTION_ENVIRONMENT = (field("ROCKETMQ_REPLICA_NAME", "metadata.name"), field("ROCKETMQ_REPLICA_UID", "metadata.uid"))
+# A node port is open on every node; a broker names its own, which is up as long as it is.
+_LISTENER_ENVIRONMENT = (field("ROCKETMQ_LISTENER_HOST", "status.hostIP"),)
 
 
 def broker_group_manifests(cluster: RocketMQCluster, group: int, topology: Topology) -> Iterator[Manifest]:
@@ -29,6 +31,10 @@ def broker_group_manifests(cluster: RocketMQCluster, group: int, topology: Topol
     yield headless_service(cluster, name, ports.BROKER_PORTS, component=component, group=name)
     for index in range(cluster.spec.brokers.replicas_per_group):
         yield replica_service(cluster, name, index, ports.BROKER_SERVICE_PORTS, component=component, group=name)
+        for listener in cluster.spec.listeners:
+            yield listener_service(
+                cluster, listener, name, ports.BROKER_REMOTING, index, component=component, group=name
+            )
     yield from broker_policy(cluster, name)
     if cluster.spec.pod_disruption_budget.enabled:
         yield disruption_budget(cluster, name, component=component, group=name)
@@ -46,6 +52,7 @@ def _stateful_set(cluster: RocketMQCluster, name: str, config_hash: str, *, is_l
         environment=[
             field("ROCKETMQ_BROKER_ID", f"metadata.labels['{labels.POD_INDEX}']"),
             *(_ELECTION_ENVIRONMENT if brokers.elects else ()),
+            *(_LISTENER_ENVIRONMENT if cluster.spec.listeners else ()),
             # To clients: the Service in front of this Pod. To replicas: the Pod itself, ready or not.
             {"name": "ROCKETMQ_BROKER_IP1", "value": names.service_host("$(POD_NAME)", "$(POD_NAMESPACE)")},
             {

@@ -31,6 +31,7 @@ RUNTIME_KEYS = frozenset(
         "diskSpaceWarningLevelRatio",
         "enablePropertyFilter",
         "fileReservedTime",
+        "listenerAddresses",
         "maxMsgsNumBatch",
         "namesrvAddr",
         "rejectTransactionMessage",
@@ -38,7 +39,7 @@ RUNTIME_KEYS = frozenset(
     }
 )
 # What a key goes back to when the spec does not name it any more.
-RUNTIME_DEFAULTS = {"brokerPermission": "6"}
+RUNTIME_DEFAULTS = {"brokerPermission": "6", "listenerAddresses": ""}
 READ_ONLY_PERMISSION = "4"
 
 
@@ -56,6 +57,11 @@ def namesrv_conf(cluster: RocketMQCluster) -> dict[str, str]:
     return {
         "listenPort": str(ports.NAMESRV_REMOTING.number),
         "httpPort": str(ports.NAMESRV_HTTP.number),
+        **(
+            {"listeners": ";".join(f"{one.name}:{one.port}" for one in cluster.spec.listeners)}
+            if cluster.spec.listeners
+            else {}
+        ),
         "kvConfigPath": f"{DATA_DIRECTORY}/kvConfig.json",
         "configStorePath": f"{DATA_DIRECTORY}/namesrv.properties",
         **dict(sorted(cluster.spec.name_servers.config.items())),
@@ -74,6 +80,7 @@ def broker_conf(cluster: RocketMQCluster, group: int, topology: Topology | None 
         "flushDiskType": "SYNC_FLUSH" if brokers.flush is Flush.SYNC else "ASYNC_FLUSH",
         "namesrvAddr": ";".join(namesrv_addresses(cluster, topology.published_namesrvs)),
         "listenPort": str(ports.BROKER_REMOTING.number),
+        **({"listenerAddresses": _listener_addresses(cluster, group, topology)} if cluster.spec.listeners else {}),
         "haListenPort": str(ports.BROKER_HA.number),
         "httpPort": str(ports.BROKER_HTTP.number),
         "storePathRootDir": f"{DATA_DIRECTORY}/store",
@@ -87,6 +94,18 @@ def broker_conf(cluster: RocketMQCluster, group: int, topology: Topology | None 
         # Over the user's value: a group that leaves takes no messages, after a restart neither.
         **({"brokerPermission": READ_ONLY_PERMISSION} if group in topology.leaving else {}),
     }
+
+
+def _listener_addresses(cluster: RocketMQCluster, group: int, topology: Topology) -> str:
+    """Where clients of listeners reach each replica of a group, as far as that is known; the broker looks for its own."""
+    found = []
+    for index in range(cluster.spec.brokers.replicas_per_group):
+        replica = names.replica(names.broker_group(cluster, group), index)
+        for listener in cluster.spec.listeners:
+            address = topology.exposed.get(names.exposed(replica, listener.name))
+            if address:
+                found.append(f"{names.service_host(replica, cluster.namespace)}/{listener.name}={address}")
+    return ";".join(found)
 
 
 def _failover_conf(cluster: RocketMQCluster) -> dict[str, str]:

@@ -103,6 +103,23 @@ class NetworkPolicy(Value, frozen=True, kw_only=True):
     clients: tuple[dict[str, Any], ...] = ()
 
 
+class ListenerType(StrEnum):
+    """By which kind of Service clients elsewhere come."""
+
+    NODE_PORT = "NodePort"
+    LOAD_BALANCER = "LoadBalancer"
+
+
+class Listener(Value, frozen=True, kw_only=True):
+    """A way in for clients that do not reach the cluster's own addresses. ``port`` is the name servers' for it."""
+
+    name: str
+    type: ListenerType
+    port: int
+    host_template: str = ""
+    annotations: dict[str, str] = {}
+
+
 class NameServers(Value, frozen=True, kw_only=True):
     """The name servers of a cluster."""
 
@@ -200,6 +217,7 @@ class ClusterSpec(Value, frozen=True, kw_only=True):
     image_pull_secrets: tuple[PullSecret, ...] = ()
     pod_disruption_budget: PodDisruptionBudget = PodDisruptionBudget()
     network_policy: NetworkPolicy = NetworkPolicy()
+    listeners: tuple[Listener, ...] = ()
 
 
 class RocketMQCluster(msgspec.Struct, frozen=True, kw_only=True):

@@ -28,6 +28,11 @@ def replica(stateful_set: str, index: int) -> str:
     return f"{stateful_set}-{index}"
 
 
+def exposed(base: str, listener: str) -> str:
+    """The Service through which clients of a listener reach a broker Pod, or the name servers."""
+    return f"{base}-{listener}"
+
+
 def service_host(service: str, namespace: str) -> str:
     """DNS name of a Service; the search domains of a Pod complete it whatever the cluster's domain is."""
     return f"{service}.{namespace}.svc"

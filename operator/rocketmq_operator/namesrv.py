@@ -10,7 +10,7 @@ from rocketmq_operator.manifests import Manifest, config_map, disruption_budget,
 from rocketmq_operator.model import RocketMQCluster
 from rocketmq_operator.network_policies import namesrv_policy
 from rocketmq_operator.pods import container, pod_template, spread_constraint
-from rocketmq_operator.services import client_service, headless_service, replica_service
+from rocketmq_operator.services import client_service, headless_service, listener_service, replica_service
 from rocketmq_operator.topology import Topology
 
 STARTUP_SECONDS = 60
@@ -26,6 +26,8 @@ def namesrv_manifests(cluster: RocketMQCluster, topology: Topology) -> Iterator[
     yield client_service(cluster, name, ports.NAMESRV_PORTS, component=component)
     for index in range(topology.namesrv_replicas):
         yield replica_service(cluster, name, index, ports.NAMESRV_PORTS, component=component)
+    for listener in cluster.spec.listeners:
+        yield listener_service(cluster, listener, name, ports.NAMESRV_REMOTING, None, component=component)
     yield from namesrv_policy(cluster)
     if cluster.spec.pod_disruption_budget.enabled:
         yield disruption_budget(cluster, name, component=component)

@@ -25,6 +25,7 @@ def namesrv_policy(cluster: RocketMQCluster) -> Iterator[Manifest]:
             [
                 _rule(_clients(cluster, [labels.selector(cluster, labels.BROKER)]), ports.NAMESRV_REMOTING),
                 _rule([], ports.NAMESRV_HTTP),
+                *(_rule([], Port(one.name, one.port)) for one in cluster.spec.listeners),
             ],
         )
 

@@ -21,6 +21,7 @@ OWNED_NAMESRV_KEYS = (
     "httpPort",
     "kvConfigPath",
     "listenPort",
+    "listeners",
 )
 OWNED_BROKER_KEYS = (
     "bindAddress",
@@ -49,6 +50,8 @@ OWNED_BROKER_KEYS = (
     "leaseRenewDeadline",
     "leaseRetryPeriod",
     "listenPort",
+    "listenerAddresses",
+    "listenerHost",
     "minInSyncReplicas",
     "namesrvAddr",
     "onApiServerLoss",
@@ -78,6 +81,11 @@ def _name_fits(root: Any, _old: Any) -> bool:
     return len(name) <= NAME_LENGTH_MAX and _NAME.fullmatch(name) is not None
 
 
+def _listeners_fit(listeners: Any, _old: Any) -> bool:
+    taken = [9876, 9877, *(one["port"] for one in listeners)]
+    return len(set(taken)) == len(taken) and all(one["name"] != "headless" for one in listeners)
+
+
 def _keys_are_plain(config: Any, _old: Any) -> bool:
     return all(_KEY.fullmatch(key) for key in config)
 
@@ -96,6 +104,11 @@ RULES: tuple[Rule, ...] = (
         f"metadata.name must be a DNS label of at most {NAME_LENGTH_MAX} characters that starts with a letter, because "
         "the names of Services and Pods are built from it",
         _name_fits,
+    ),
+    Rule(
+        ("spec", "listeners"),
+        "ports must differ from each other, from 9876 and from 9877; headless is no name",
+        _listeners_fit,
     ),
     Rule(("spec", "nameServers", "config"), _PLAIN_KEYS_MESSAGE, _keys_are_plain),
     Rule(

@@ -7,7 +7,7 @@ from typing import Any
 
 from rocketmq_operator import labels, names
 from rocketmq_operator.manifests import Manifest, manifest
-from rocketmq_operator.model import RocketMQCluster
+from rocketmq_operator.model import Listener, RocketMQCluster
 from rocketmq_operator.ports import Port
 
 
@@ -61,6 +61,41 @@ def replica_service(
             "ports": _service_ports(ports),
         },
     )
+
+
+def listener_service(
+    cluster: RocketMQCluster,
+    listener: Listener,
+    stateful_set: str,
+    port: Port,
+    index: int | None,
+    *,
+    component: str,
+    group: str | None = None,
+) -> Manifest:
+    """The way of a listener's clients to one broker Pod (by ``index``), or to every name server that is ready."""
+    base = stateful_set if index is None else names.replica(stateful_set, index)
+    selector = labels.selector(cluster, component, group)
+    target: str | int = listener.port
+    if index is not None:
+        selector, target = {**selector, labels.POD_NAME: base}, port.name
+    exposed = manifest(
+        cluster,
+        "v1",
+        "Service",
+        names.exposed(base, listener.name),
+        component=component,
+        group=group,
+        spec={
+            "type": listener.type.value,
+            "publishNotReadyAddresses": index is not None,
+            "selector": selector,
+            "ports": [{"name": port.name, "port": port.number, "protocol": "TCP", "targetPort": target}],
+        },
+    )
+    if listener.annotations:
+        exposed["metadata"]["annotations"] = dict(listener.annotations)
+    return exposed
 
 
 def client_service(cluster: RocketMQCluster, name: str, ports: Iterable[Port], *, component: str) -> Manifest:

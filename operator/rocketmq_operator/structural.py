@@ -67,6 +67,22 @@ def unknown_fields(value: Any, schema: Schema, path: str = "") -> Iterator[str]:
             yield from unknown_fields(item, schema["items"], f"{path}[{index}]")
 
 
+def pruned(value: Any, schema: Schema) -> Any:
+    """A copy of ``value`` without the fields that the schema does not have, as the API server stores it."""
+    if isinstance(value, dict) and not schema.get("x-kubernetes-preserve-unknown-fields"):
+        properties, extra = schema.get("properties", {}), schema.get("additionalProperties")
+        if not properties and extra is None:
+            return value
+        return {
+            name: pruned(inner, properties.get(name, extra if isinstance(extra, dict) else {}))
+            for name, inner in value.items()
+            if name in properties or extra is not None
+        }
+    if isinstance(value, list):
+        return [pruned(item, schema.get("items", {})) for item in value]
+    return value
+
+
 def with_defaults(value: Any, schema: Schema) -> Any:
     """A copy of ``value`` with the schema's defaults filled in and nulls dropped; ``value`` stays as it is."""
     if isinstance(value, dict):

@@ -6,6 +6,8 @@ group that should go stays until it is drained. Rendering takes this as a value,
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import msgspec
 
 from rocketmq_operator.model import RocketMQCluster
@@ -18,6 +20,8 @@ class Topology(msgspec.Struct, frozen=True, kw_only=True):
     published_namesrvs: int
     groups: tuple[int, ...]
     leaving: frozenset[int] = frozenset()
+    # Where the Services of listeners lead to, ``[host]:port`` by the Service's name; without a host it is the node's.
+    exposed: Mapping[str, str] = {}
 
     @staticmethod
     def wanted(cluster: RocketMQCluster) -> Topology:

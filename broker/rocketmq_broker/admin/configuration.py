@@ -12,6 +12,7 @@ from typing import Any, Final, NamedTuple, get_type_hints
 
 import msgspec
 
+from rocketmq_broker import listeners
 from rocketmq_broker.foreign_keys import KEYS_WITHOUT_EFFECT
 from rocketmq_broker.ha.settings import ReplicationSettings
 from rocketmq_broker.settings import BrokerSettings, LoadedSettings
@@ -42,6 +43,7 @@ class Change(NamedTuple):
 
 CHANGEABLE: Final[Mapping[str, Change]] = {
     "namesrvAddr": Change(),
+    "listenerAddresses": Change(),
     "brokerPermission": Change(0, 6),
     "autoCreateTopicEnable": Change(),
     "autoCreateSubscriptionGroup": Change(),
@@ -86,7 +88,7 @@ CHANGEABLE: Final[Mapping[str, Change]] = {
     "maxHaTransferByteInSecond": Change(),
 }
 # These show in what name servers know: they are told at once.
-ANNOUNCED: Final = frozenset({"brokerPermission", "namesrvAddr"})
+ANNOUNCED: Final = frozenset({"brokerPermission", "listenerAddresses", "namesrvAddr"})
 
 
 class ConfigurationAdministration:
@@ -247,6 +249,7 @@ def _check_permission(text: str) -> None:
 
 _CHECKS: Final[Mapping[str, Callable[[str], None]]] = {
     "namesrvAddr": _check_addresses,
+    "listenerAddresses": listeners.check,
     "deleteWhen": _check_hours,
     "brokerPermission": _check_permission,
 }

@@ -26,6 +26,8 @@ class RegisterBrokerRequestHeader(Header):
     enable_acting_master: bool | None = None
     compressed: bool = False
     body_crc32: int = field(name="bodyCrc32", default=0)
+    # Ours: addresses for clients elsewhere, ``listener=host:port`` joined by ``;``. Apache's name server takes no notice.
+    listeners: str | None = None
 
 
 class RegisterBrokerResponseHeader(Header):

@@ -15,6 +15,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from rocketmq_common import javajson
 from rocketmq_common.clock import ManualClock
 from rocketmq_common.files import RealFiles
+from rocketmq_common.settings import SettingsError
 from rocketmq_common.topics import DataVersion, TopicConfig
 from rocketmq_namesrv import registration_body, settings
 from rocketmq_namesrv.app import ListenError, NameServer
@@ -397,3 +398,43 @@ def test_no_request_code_stands_twice_and_all_of_the_family_are_there(tmp_path):
         904,
     }
     assert asyncio.run(codes()) == expected
+
+
+async def test_a_client_of_a_listener_is_told_the_addresses_there_and_of_no_broker_without_one(tmp_path) -> None:
+    namesrv = NameServer(configured(tmp_path, "listeners=outside:0;other:0"), files=RealFiles(), clock=ManualClock())
+    await namesrv.start()
+    fixture = Fixture(namesrv, ManualClock())
+
+    async def seen(listener: str, code: int = RequestCode.GET_ROUTEINFO_BY_TOPIC) -> Command:
+        port = namesrv.listeners[listener].port
+        return await fixture.client.invoke(f"127.0.0.1:{port}", code, {"topic": "orders"})
+
+    async def addresses() -> dict[str, dict[str, str]]:
+        route = json.loads((await seen("outside")).body)
+        return {data["brokerName"]: data["brokerAddrs"] for data in route["brokerDatas"]}
+
+    try:
+        await fixture.register("broker-a", listeners="outside=192.0.2.1:30111;broken")
+        await fixture.register("broker-a", 1)
+        await fixture.register("broker-b")
+        assert await addresses() == {"broker-a": {"0": "192.0.2.1:30111"}}
+        inside = json.loads((await fixture.route()).body)
+        assert {data["brokerName"] for data in inside["brokerDatas"]} == {"broker-a", "broker-b"}
+        # The same topics, another address: whoever asked before must not get the old answer.
+        await fixture.register("broker-a", listeners="outside=192.0.2.2:30111")
+        assert await addresses() == {"broker-a": {"0": "192.0.2.2:30111"}}
+        assert (await seen("other")).code == ResponseCode.TOPIC_NOT_EXIST
+        info = json.loads((await seen("outside", RequestCode.GET_BROKER_CLUSTER_INFO)).body)
+        assert info["brokerAddrTable"]["broker-a"]["brokerAddrs"] == {"0": "192.0.2.2:30111"}
+        # Nothing is registered or configured from elsewhere.
+        assert (await seen("outside", RequestCode.REGISTER_BROKER)).code == ResponseCode.REQUEST_CODE_NOT_SUPPORTED
+        assert (await seen("outside", RequestCode.PUT_KV_CONFIG)).code == ResponseCode.REQUEST_CODE_NOT_SUPPORTED
+    finally:
+        await fixture.client.close()
+        await namesrv.stop()
+
+
+@pytest.mark.parametrize("text", ["outside", "outside:x", "outside:70000", "a:1;a:2", "Up:1"])
+def test_listeners_of_another_form_are_refused(tmp_path, text: str) -> None:
+    with pytest.raises(SettingsError, match="write name:port"):
+        configured(tmp_path, f"listeners={text}")

@@ -41,6 +41,7 @@ class Pod(Value, frozen=True, kw_only=True):
     group: str
     index: int
     ip: str
+    host_ip: str
     revision: str
     is_ready: bool
     is_deleting: bool
@@ -127,6 +128,7 @@ def pod_from(item: Object) -> Pod:
         group=own.get(labels.BROKER_GROUP, ""),
         index=int(index) if index.isdigit() else -1,
         ip=status.get("podIP", ""),
+        host_ip=status.get("hostIP", ""),
         revision=own.get("controller-revision-hash", ""),
         is_ready=conditions.get("Ready", {}).get("status") == "True",
         is_deleting="deletionTimestamp" in metadata,

@@ -15,6 +15,7 @@ from rocketmq_operator.kube.api import Object
 from rocketmq_operator.model import RocketMQCluster
 from rocketmq_operator.reconcile.convergence import difference, stamped, was_applied
 from rocketmq_operator.reconcile.draining import Drain, address, called_back, drain
+from rocketmq_operator.reconcile.exposure import exposed_brokers
 from rocketmq_operator.reconcile.growth import applicable, growth
 from rocketmq_operator.reconcile.namesrv_scaling import namesrv_counts, retirement_notes
 from rocketmq_operator.reconcile.observed import Observed
@@ -90,6 +91,7 @@ def decide_topology(cluster: RocketMQCluster, observed: Observed, now_ms: int) -
         published_namesrvs=published,
         groups=tuple(sorted({*wanted, *leaving})),
         leaving=leaving,
+        exposed=exposed_brokers(cluster, observed),
     )
 
 

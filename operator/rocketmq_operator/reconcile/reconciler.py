@@ -10,7 +10,7 @@ import msgspec
 
 from rocketmq_common.clock import Clock
 from rocketmq_operator.admin.access import BrokerAccess
-from rocketmq_operator.crd import API_VERSION, KIND
+from rocketmq_operator.crd import API_VERSION, KIND, cluster_schema
 from rocketmq_operator.documents import InvalidDocuments, validate_object
 from rocketmq_operator.kube.api import STATUS_MANAGER, Api, Object
 from rocketmq_operator.kube.events import EventRecorder
@@ -21,6 +21,7 @@ from rocketmq_operator.reconcile.observation import Observation
 from rocketmq_operator.reconcile.plan import Plan, plan
 from rocketmq_operator.reconcile.status import Status, cluster_status, refused_status
 from rocketmq_operator.reconcile.steps import AnyStep, CloseWrites
+from rocketmq_operator.structural import pruned
 
 logger = logging.getLogger(__name__)
 
@@ -50,7 +51,9 @@ class Reconciler:
             return None
         generation = int(document["metadata"].get("generation", 0))
         try:
-            cluster = validate_object({k: v for k, v in document.items() if k != "status"}).cluster
+            # A field that only the API server knows is of a newer release, whose operator is about to take over.
+            known = pruned({k: v for k, v in document.items() if k != "status"}, cluster_schema())
+            cluster = validate_object(known).cluster
         except (InvalidDocuments, msgspec.ValidationError) as error:
             await self._refuse(document, generation, str(error))
             return None
@@ -137,7 +140,7 @@ def _same(live: dict[str, Any], wanted: dict[str, Any]) -> bool:
     """Equal up to the order of conditions and groups, which the API server keeps by key."""
 
     def sorted_lists(status: dict[str, Any]) -> dict[str, Any]:
-        keys = {"conditions": "type", "groupStatuses": "name", "pendingRestart": "pod"}
+        keys = {"conditions": "type", "groupStatuses": "name", "listeners": "name", "pendingRestart": "pod"}
         return {
             name: sorted(value, key=lambda item: str(item.get(keys[name]))) if name in keys else value
             for name, value in status.items()

@@ -8,6 +8,7 @@ from typing import Any
 from rocketmq_operator import config, labels, names
 from rocketmq_operator.model import RocketMQCluster
 from rocketmq_operator.reconcile.conditions import condition, timed
+from rocketmq_operator.reconcile.exposure import listener_statuses
 from rocketmq_operator.reconcile.observed import Observed
 from rocketmq_operator.reconcile.plan import Plan
 from rocketmq_operator.reconcile.rolling import is_whole, master_of
@@ -45,6 +46,7 @@ def cluster_status(
             "published": the_plan.topology.published_namesrvs,
             "addresses": ";".join(config.namesrv_addresses(cluster)),
         },
+        **({"listeners": listener_statuses(cluster, observed)} if cluster.spec.listeners else {}),
         "groupStatuses": groups,
         "pendingRestart": [{"pod": pod, "reason": why} for pod, why in sorted(the_plan.roll.pending.items())],
         "conditions": timed(conditions, observed.status.get("conditions") or (), now_ms),

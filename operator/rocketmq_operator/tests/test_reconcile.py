@@ -56,6 +56,16 @@ async def test_an_operator_that_starts_anew_writes_nothing(world: World) -> None
     assert world.api.writes == []
 
 
+async def test_a_field_of_a_newer_release_is_left_to_the_operator_that_knows_it(world: World) -> None:
+    """The definitions of an upgrade arrive before its operator, and with them defaults that this one does not know."""
+    spec = world.cluster()["spec"]
+    spec["ofTheFuture"], spec["brokers"]["storage"]["mood"] = [], "calm"
+    world.api.writes.clear()
+    await world.step()
+    assert world.cluster()["status"]["phase"] == "Running"
+    assert world.api.writes == []
+
+
 async def test_applying_the_same_document_again_changes_nothing(world: World) -> None:
     before = world.api.snapshot()
     world.apply_cluster(brokers=brokers(groups=2, replicasPerGroup=2))

@@ -185,6 +185,7 @@ def _local_settings(
     values: dict[str, str], ports: Mapping[str, int], host: str, mounts: Mapping[str, str], network: _Network
 ) -> dict[str, str]:
     result = {key: _rewrite_path(network.localize(value), mounts) for key, value in values.items()}
+    result.pop("listeners", None)  # everybody is on this machine, and name servers share its ports
     result |= {key: str(ports[name]) for key, name in PORT_KEYS.items() if name in ports and key in values}
     return result | dict.fromkeys(ADDRESS_KEYS, host)
 
