@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from rocketmq_broker.cold_reads import reading
 from rocketmq_broker.consumer_offsets import ConsumerOffsets
 from rocketmq_broker.groups import GroupTable
 from rocketmq_broker.settings import BrokerSettings
@@ -41,13 +42,14 @@ class OffsetProcessor:
 
     def routes(self) -> list[Route]:
         """The rows of the table that this processor serves."""
+        store = self._store
         return [
             Route(RequestCode.QUERY_CONSUMER_OFFSET, QueryConsumerOffsetRequestHeader, self.query),
             Route(RequestCode.UPDATE_CONSUMER_OFFSET, UpdateConsumerOffsetRequestHeader, self.update),
-            Route(RequestCode.SEARCH_OFFSET_BY_TIMESTAMP, SearchOffsetRequestHeader, self.search),
+            Route(RequestCode.SEARCH_OFFSET_BY_TIMESTAMP, SearchOffsetRequestHeader, reading(store, self.search)),
             Route(RequestCode.GET_MAX_OFFSET, QueueHeader, self.max_offset),
             Route(RequestCode.GET_MIN_OFFSET, QueueHeader, self.min_offset),
-            Route(RequestCode.GET_EARLIEST_MSG_STORETIME, QueueHeader, self.earliest_time),
+            Route(RequestCode.GET_EARLIEST_MSG_STORETIME, QueueHeader, reading(store, self.earliest_time)),
         ]
 
     def query(self, connection: Connection, command: Command, header: QueryConsumerOffsetRequestHeader) -> Response:

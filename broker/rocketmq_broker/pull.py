@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Final
 
 from rocketmq_broker.clients.consumers import Consumers
+from rocketmq_broker.cold_reads import reading
 from rocketmq_broker.consumer_offsets import ConsumerOffsets
 from rocketmq_broker.filters.errors import ExpressionError
 from rocketmq_broker.filters.subscriptions import MessageFilter, RetryFilter, message_filter
@@ -90,9 +91,10 @@ class PullProcessor:
 
     def routes(self) -> list[Route]:
         """The rows of the table that this processor serves."""
+        pull = reading(self._store, self.pull)
         return [
-            Route(RequestCode.PULL_MESSAGE, PullMessageRequestHeader, self.pull),
-            Route(RequestCode.LITE_PULL_MESSAGE, PullMessageRequestHeader, self.pull),
+            Route(RequestCode.PULL_MESSAGE, PullMessageRequestHeader, pull),
+            Route(RequestCode.LITE_PULL_MESSAGE, PullMessageRequestHeader, pull),
         ]
 
     def pull(self, connection: Connection, command: Command, header: PullMessageRequestHeader) -> Response | None:

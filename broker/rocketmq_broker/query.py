@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from rocketmq_broker.cold_reads import reading
 from rocketmq_broker.settings import BrokerSettings
 from rocketmq_remoting.codes import RequestCode, ResponseCode
 from rocketmq_remoting.commands import Command, Response
@@ -29,8 +30,8 @@ class QueryProcessor:
     def routes(self) -> list[Route]:
         """The rows of the table that this processor serves."""
         return [
-            Route(RequestCode.QUERY_MESSAGE, QueryMessageRequestHeader, self.query),
-            Route(RequestCode.VIEW_MESSAGE_BY_ID, ViewMessageRequestHeader, self.view),
+            Route(RequestCode.QUERY_MESSAGE, QueryMessageRequestHeader, reading(self._store, self.query)),
+            Route(RequestCode.VIEW_MESSAGE_BY_ID, ViewMessageRequestHeader, reading(self._store, self.view)),
         ]
 
     def query(self, connection: Connection, command: Command, header: QueryMessageRequestHeader) -> Response:

@@ -26,6 +26,7 @@ from rocketmq_store.dispatch import Dispatcher, PendingDispatch
 from rocketmq_store.light_queues import DISPATCH, LightQueueRefused, LightQueues
 from rocketmq_store.positions import Positions
 from rocketmq_store.preparation import NO_ROOM_ERRNOS
+from rocketmq_store.queue_table import QueueTable
 from rocketmq_store.settings import StoreSettings
 from rocketmq_store.statuses import AppendResult, PutStatus
 from rocketmq_store.tags import deliver_time_code, entry_code
@@ -83,8 +84,8 @@ class Appender:
         self.dispatcher = dispatcher
         self._pending: deque[PendingDispatch] = dispatcher.pending
         self.settings = settings
-        self._fatal = fatal
         self.lights = LightQueues(queues, settings) if settings.has_light_queues else None
+        self._fatal = fatal
         self.now_ms = clock.now_ms
         self._monotonic = clock.monotonic
         self._no_room_logged_at = -NO_ROOM_LOG_INTERVAL_S
@@ -118,7 +119,6 @@ class Appender:
             queue = self.queues.create(message.topic, queue_id)
         body = message.body
         properties = message.properties
-        born_host = message.born_host
         lights: list[tuple[ConsumeQueue, int]] = []
         if self.lights is not None and DISPATCH in properties and message.sys_flag & _TRANSACTION_MASK in (0, 8):
             try:
@@ -126,6 +126,7 @@ class Appender:
             except LightQueueRefused as error:
                 self.failed_count += 1
                 return AppendResult(error.status, reason=error.reason)
+        born_host = message.born_host
         body_size = len(body)
         properties_size = len(properties)
         if self._with_record_crc:
@@ -166,10 +167,10 @@ class Appender:
         try:
             if is_queued and queue_offset >= queue.reserved_end:
                 queue.reserve()
-            position = positions.written - log.base
             for light, light_offset in lights:
                 if light_offset >= light.reserved_end:
                     light.reserve()
+            position = positions.written - log.base
             if position + size + BLANK_SIZE > log.limit:
                 log.make_room(size)
                 position = positions.written - log.base
@@ -277,12 +278,13 @@ class Appender:
         born_timestamp_ms: int,
         born_host: bytes,
         reconsume_times: int,
+        prepared_offset: int = 0,
     ) -> tuple[int, int] | None:
         """`append` for the message that nearly all are, a quarter cheaper: (physical offset, queue offset).
 
         ``None``, with nothing changed, when anything is not usual: an unknown or schedule queue, IPv6, a limit, a full segment, a
         flush or replica to wait for, a refusal. `append` then takes the message, or says why not. The caller vouches that
-        ``sys_flag`` has no transaction bits.
+        ``sys_flag`` has no transaction bits but those of a committed message.
         """
         queue = self._by_key.get((topic, queue_id))
         positions = self.positions
@@ -304,9 +306,9 @@ class Appender:
             or len(born_host) != 8
             or self._pending
             or queue.is_schedule
+            or (self.lights is not None and DISPATCH in properties)
         ):
             return None
-            or (self.lights is not None and DISPATCH in properties)
         timestamp = self.now_ms()
         if timestamp < positions.store_timestamp_ms:
             timestamp = positions.store_timestamp_ms
@@ -329,7 +331,7 @@ class Appender:
                     timestamp,
                     self.store_host,
                     reconsume_times,
-                    0,
+                    prepared_offset,
                     body_size,
                 ),
                 body,

@@ -12,9 +12,9 @@ import msgspec
 
 from rocketmq_common.clock import Clock
 from rocketmq_store.checkpoint import IndexHint
-from rocketmq_store.consume_queues import QueueTable
 from rocketmq_store.index import Index
 from rocketmq_store.positions import Positions
+from rocketmq_store.queue_table import QueueTable
 
 # Slots of the index are written at random, so that a sync of it costs more than the others; after an unclean end, what is
 # younger than the last one is indexed again.

@@ -16,6 +16,7 @@ from rocketmq_common.files import FileSystem
 from rocketmq_common.records import BLANK_SIZE, MAGIC_BLANK, MAGIC_V1, MAGIC_V2
 from rocketmq_store.positions import Positions
 from rocketmq_store.preparation import SegmentPreparer
+from rocketmq_store.residency import READ_AHEAD_BYTES, Residency
 from rocketmq_store.segments import Segment, list_segments
 
 BLANK = struct.Struct(">iI")
@@ -39,6 +40,7 @@ class CommitLog:
         segment_size: int,
         clock: Clock,
         positions: Positions,
+        residency: Residency,
         *,
         zero_ahead: bool,
         message_size_max: int,
@@ -47,6 +49,7 @@ class CommitLog:
         self._files = files
         self.directory = directory
         self._positions = positions
+        self._residency = residency
         self.segment_size = segment_size
         # Of one append, so that any fits a segment with a filler behind it. A client batch is one append.
         self.append_size_max = min(max(APPEND_SIZE_MIN, 2 * message_size_max), segment_size - BLANK_SIZE)
@@ -188,6 +191,17 @@ class CommitLog:
             return None
         return segment.view[position : position + size]
 
+    def slice_from(self, offset: int, size_max: int) -> memoryview | None:
+        """At most ``size_max`` written bytes from ``offset``, to the end of its segment. Raises Absent."""
+        segment, written = self.segment_at(offset), self._positions.written
+        if segment is None or not segment.base <= offset < written:
+            return None
+        start = offset - segment.base
+        end = start + min(size_max, segment.end - offset, written - offset)
+        if self._residency.is_strict and offset < self._residency.hot_from:
+            self._residency.require(segment.mapping, start, end, READ_AHEAD_BYTES)
+        return segment.view[start:end]
+
     def record_at(self, offset: int) -> memoryview | None:
         """The record that begins at ``offset``, or ``None`` when there is none."""
         segment = self.segment_at(offset)
@@ -197,12 +211,17 @@ class CommitLog:
         view = segment.view
         if position + 40 > segment.size:
             return None
+        is_cold = self._residency.is_strict and offset < self._residency.hot_from
+        if is_cold:
+            self._residency.require(segment.mapping, position, position + 40)
         size, magic = _PREFIX.unpack_from(view, position)
         (physical,) = _LONG.unpack_from(view, position + 28)
         if physical != offset or magic not in (MAGIC_V1, MAGIC_V2) or size < RECORD_SIZE_MIN:
             return None
         if position + size > segment.size or offset + size > self._positions.written:
             return None
+        if is_cold:
+            self._residency.require(segment.mapping, position, position + size)
         return view[position : position + size]
 
     def sync_to(self, start: int, end: int) -> None:

@@ -19,7 +19,7 @@ from rocketmq_common.files import FileSystem, Mapping
 from rocketmq_common.hashing import java_hash_from
 from rocketmq_common.names import is_light_queue
 from rocketmq_common.records import TOPIC_V1_SIZE_MAX
-from rocketmq_store.errors import StoreCorrupt, StoreMisconfigured
+from rocketmq_store.residency import Residency
 from rocketmq_store.rows import pack_rows
 from rocketmq_store.segments import NAME_DIGITS, list_segments, segment_name
 
@@ -28,9 +28,8 @@ UNIT_SIZE = UNIT.size
 BLANK_UNIT = UNIT.pack(0, 0x7FFFFFFF, 0)
 # Blocks are given to a queue file in steps of this size (3276 entries).
 ALLOCATION_STEP = 65_536
-DIRECTORY = "consumequeue"
-TOPIC_SIZE_MAX = 255
-_UNSAFE = frozenset("/\\\0")
+# Of the newest entries of a queue that this process wrote, taken for present in memory.
+HOT_COUNT = 8192
 
 
 def encode_units(physical_offsets: Sequence[int], sizes: Sequence[int], tags_codes: Sequence[int]) -> bytes:
@@ -87,6 +86,7 @@ class ConsumeQueue:
         "_files",
         "_held",
         "_mappings",
+        "_residency",
         "_units",
         "_unsynced_directories",
         "end",
@@ -112,13 +112,21 @@ class ConsumeQueue:
     )
 
     def __init__(
-        self, files: FileSystem, held: MappedSegments, root: Path, topic: str, queue_id: int, segment_units: int
+        self,
+        files: FileSystem,
+        held: MappedSegments,
+        root: Path,
+        topic: str,
+        queue_id: int,
+        segment_units: int,
+        residency: Residency | None = None,
     ) -> None:
         encoded = topic.encode()
         self._files = files
         self._held = held
         self._directory = root / topic / str(queue_id)
         self._units = segment_units
+        self._residency = residency
         self._mappings: dict[int, Mapping] = {}
         self.topic = topic
         self.queue_id = queue_id
@@ -128,6 +136,7 @@ class ConsumeQueue:
         self.tail_size = len(self.tail_part)
         # Index keys are "topic#key".
         self.topic_hash = java_hash_from(0, topic + "#")
+        self.is_light = is_light_queue(topic)
         self.is_schedule = topic == "SCHEDULE_TOPIC_XXXX"
         self.segment_firsts: list[int] = []
         self.min_offset = 0
@@ -136,7 +145,6 @@ class ConsumeQueue:
         self.flushed_end = 0
         self.reserved_end = 0
         self._allocated_first = -1
-        self.is_light = is_light_queue(topic)
         self._allocated_size = 0
         self._unsynced_directories: list[Path] = []
         self.view: memoryview = memoryview(b"")
@@ -211,7 +219,7 @@ class ConsumeQueue:
     def unit(self, offset: int) -> tuple[int, int, int]:
         """(commit log offset, size, tags code) of one entry between first segment and `end`. Raises OSError."""
         first = offset - offset % self._units
-        return UNIT.unpack_from(self._map(first).buffer, (offset - first) * UNIT_SIZE)
+        return UNIT.unpack_from(self._view_for_reading(first, offset, 1), (offset - first) * UNIT_SIZE)
 
     def units_from(self, offset: int, count: int) -> memoryview:
         """Entries from ``offset``, at most ``count`` and only to the end of their segment, as raw bytes. Raises OSError."""
@@ -219,7 +227,7 @@ class ConsumeQueue:
         self.read_mark += 1
         position = (offset - first) * UNIT_SIZE
         count = min(count, self.end - offset, first + self._units - offset)
-        return self._map(first).buffer[position : position + count * UNIT_SIZE]
+        return self._view_for_reading(first, offset, count)[position : position + count * UNIT_SIZE]
 
     def next_segment_offset(self, offset: int) -> int:
         """First entry of the segment after the one that holds ``offset``."""
@@ -333,6 +341,15 @@ class ConsumeQueue:
             self._mappings[first] = mapping
         return mapping
 
+    def _view_for_reading(self, first: int, offset: int, count: int) -> memoryview:
+        """The segment that begins with ``first``, for ``count`` entries from ``offset`` on. Raises OSError, Absent."""
+        mapping = self._map(first)
+        residency = self._residency
+        if residency is not None and residency.is_strict and offset < max(self.trusted_from, self.end - HOT_COUNT):
+            start = (offset - first) * UNIT_SIZE
+            residency.require(mapping, start, start + count * UNIT_SIZE)
+        return mapping.buffer
+
     def _reserve(self, offset: int) -> None:
         units = self._units
         first = offset - offset % units
@@ -398,101 +415,3 @@ class ConsumeQueue:
             else:
                 high = middle
         return first + low
-
-
-class QueueTable:
-    """All queues by (topic, queue id)."""
-
-    def __init__(self, files: FileSystem, root: Path, segment_units: int, mapped_limit: int) -> None:
-        self._files = files
-        self._root = root / DIRECTORY
-        self._segment_units = segment_units
-        self.held = MappedSegments(mapped_limit)
-        self.by_key: dict[tuple[str, int], ConsumeQueue] = {}
-        self.dirty: list[ConsumeQueue] = []
-        # Why queues must be built anew from the log, found by `load`.
-        self.problems: list[str] = []
-        # Queues or segments were removed: the next checkpoint must say so soon.
-        self.has_changed = False
-
-    def load(self) -> None:
-        """Find all queues on disk; those whose files do not fit together are removed and named in `problems`.
-
-        Raises StoreMisconfigured when no file at all has the configured length.
-        """
-        refused: list[tuple[ConsumeQueue, StoreCorrupt | StoreMisconfigured]] = []
-        self._files.make_directory(self._root)
-        for topic_path in self._files.list(self._root):
-            for queue_path in self._files.list(topic_path):
-                if queue_path.name.isdecimal():
-                    queue = self.create(topic_path.name, int(queue_path.name))
-                    try:
-                        queue.load()
-                    except (StoreCorrupt, StoreMisconfigured) as finding:
-                        refused.append((queue, finding))
-        is_any_fit = any(queue.segment_firsts for queue in self.by_key.values())
-        for queue, problem in refused:
-            if isinstance(problem, StoreMisconfigured) and not is_any_fit:
-                raise problem
-            queue.discard_files()
-            self.problems.append(str(problem))
-
-    def get(self, topic: str, queue_id: int) -> ConsumeQueue | None:
-        """The queue, or ``None`` when nothing was ever stored in it."""
-        return self.by_key.get((topic, queue_id))
-
-    @staticmethod
-    def is_storable(topic: str) -> bool:
-        """The topic fits a record and is safe as a directory name."""
-        return (
-            0 < len(topic.encode()) <= TOPIC_SIZE_MAX and topic not in (".", "..") and not _UNSAFE.intersection(topic)
-        )
-
-    def create(self, topic: str, queue_id: int) -> ConsumeQueue:
-        """The queue, made in memory if need be; its files appear with its first message."""
-        key = (topic, queue_id)
-        queue = self.by_key.get(key)
-        if queue is None:
-            queue = ConsumeQueue(self._files, self.held, self._root, topic, queue_id, self._segment_units)
-            self.by_key[key] = queue
-        return queue
-
-    def delete_topic(self, topic: str) -> int:
-        """Remove the queues of a topic with their files; return how many there were."""
-        doomed = [key for key in self.by_key if key[0] == topic]
-        for key in doomed:
-            self.by_key.pop(key).destroy()
-        if doomed:
-            self._files.remove_directory(self._root / topic)
-        return len(doomed)
-
-    def mark_dirty(self, queue: ConsumeQueue) -> None:
-        """The queue has entries that are not synced yet."""
-        queue.is_dirty = True
-        self.dirty.append(queue)
-
-    def take_dirty_paths(self) -> list[Path]:
-        """Files with entries that were not handed out yet; the caller syncs them before it relies on them."""
-        paths: list[Path] = []
-        for queue in self.dirty:
-            queue.is_dirty = False
-            paths += queue.take_unsynced(queue.flushed_end, queue.end)
-            queue.flushed_end = queue.end
-        self.dirty = []
-        self.has_changed = False
-        return paths
-
-    def totals(self) -> tuple[int, int, int]:
-        """(queues with entries on disk, sum of their ends, sum of their first entries on disk)."""
-        count = units = firsts = 0
-        for queue in self.by_key.values():
-            if queue.segment_firsts and queue.end > queue.segment_firsts[0]:
-                count += 1
-                units += queue.end
-                firsts += queue.segment_firsts[0]
-        return count, units, firsts
-
-    def close(self) -> None:
-        """Unmap everything."""
-        for queue in self.by_key.values():
-            queue.unmap_all()

@@ -9,10 +9,11 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Sequence
 
-from rocketmq_store.consume_queues import ConsumeQueue, QueueTable
+from rocketmq_store.consume_queues import ConsumeQueue
 from rocketmq_store.index import BUILD_BATCH_COUNT, PENDING_COUNT_MAX, Index, KeyHashes
 from rocketmq_store.positions import Positions
 from rocketmq_store.preparation import NO_ROOM_ERRNOS
+from rocketmq_store.queue_table import QueueTable
 
 # queue, queue offset (-1: not queued), physical offset, size, tags code, store timestamp ms, properties, transaction bits.
 PendingDispatch = tuple[ConsumeQueue, int, int, int, int, int, bytes, int]

@@ -15,10 +15,11 @@ from zlib import crc32
 from rocketmq_common.light_queues import LIGHT_QUEUE_ID, light_places
 from rocketmq_common.records import BLANK_SIZE, CRC_MASK, HEAD_V4, HOST_FLAGS, MAGIC_BLANK, MAGIC_V1, MAGIC_V2
 from rocketmq_store.commit_log import RECORD_SIZE_MIN, CommitLog
-from rocketmq_store.consume_queues import ConsumeQueue, QueueTable
+from rocketmq_store.consume_queues import ConsumeQueue
 from rocketmq_store.dispatch import Dispatcher, PendingDispatch
 from rocketmq_store.light_queues import DISPATCH
 from rocketmq_store.positions import Positions
+from rocketmq_store.queue_table import QueueTable
 from rocketmq_store.recovery import FILL_COUNT_MAX
 from rocketmq_store.scanning import Scanned, parse
 from rocketmq_store.settings import StoreSettings
@@ -48,8 +49,8 @@ class LogFollower:
         self._positions = positions
         self._dispatcher = dispatcher
         self._delay_levels_ms = settings.delay_level_ms()
-        # The beginning of a record whose rest has not come yet, and how many bytes are needed to go on.
         self._has_lights = settings.has_light_queues
+        # The beginning of a record whose rest has not come yet, and how many bytes are needed to go on.
         self._partial = bytearray()
         self._needed = 0
         self.record_count = 0
@@ -163,7 +164,6 @@ class LogFollower:
                     else:
                         code = entry_code(properties)
                     notes.append((queue, queue_offset, physical, size, code, timestamp, properties, transaction))
-                else:
                     if not self._has_lights or DISPATCH not in properties:
                         continue
                     for name, offset in light_places(topic, properties.decode(errors="replace")).items():
@@ -171,6 +171,7 @@ class LogFollower:
                         if light is not None:
                             notes = self._take_place(light, offset, notes, taken)
                             notes.append((light, offset, physical, size, code, timestamp, b"", 0))
+                else:
                     notes.append((queue, -1, physical, size, 0, timestamp, properties, transaction))
             self._log.append_raw(view)
         except OSError:
@@ -181,7 +182,6 @@ class LogFollower:
         self.record_count += len(records)
         return notes
 
-    def _queue_of(self, topic: str, queue_id: int) -> ConsumeQueue | None:
     def _take_place(
         self, queue: ConsumeQueue, offset: int, notes: list[PendingDispatch], taken: list[tuple[ConsumeQueue, int]]
     ) -> list[PendingDispatch]:
@@ -194,6 +194,7 @@ class LogFollower:
         queue.next_offset = offset + 1
         return notes
 
+    def _queue_of(self, topic: str, queue_id: int) -> ConsumeQueue | None:
         """``None`` for a record that names no usable queue: it stands in the log only, as after a recovery."""
         if queue_id < 0 or not self._queues.is_storable(topic):
             return None

@@ -20,6 +20,7 @@ from rocketmq_common.hashing import java_hash_from
 from rocketmq_store.checkpoint import IndexHint
 from rocketmq_store.index_files import IndexFile
 from rocketmq_store.index_keys import IndexNote, index_entries, key_hash
+from rocketmq_store.residency import Residency
 
 DIRECTORY = "index"
 NAME_DIGITS = 17
@@ -160,13 +161,18 @@ class Index:
             position = stop
         self.indexed_count += count
 
-    def offsets(self, topic: str, key: str, begin_ms: int, end_ms: int) -> Iterator[int]:
-        """Commit log offsets that may carry the key (hashes collide: look at the record), newest file and entry first."""
+    def offsets(
+        self, topic: str, key: str, begin_ms: int, end_ms: int, residency: Residency | None = None
+    ) -> Iterator[int]:
+        """Commit log offsets that may carry the key (hashes collide: look at the record), newest file and entry first.
+
+        Raises Absent.
+        """
         topic_hash = java_hash_from(0, topic + "#")
         wanted = key_hash(topic_hash, key.encode())
         for file in reversed(self.files):
             if file.count > 1 and file.begin_ms <= end_ms and file.end_ms >= begin_ms:
-                yield from file.offsets(wanted, begin_ms, end_ms)
+                yield from file.offsets(wanted, begin_ms, end_ms, residency)
             if file.begin_ms < begin_ms:
                 break
 

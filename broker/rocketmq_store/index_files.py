@@ -15,6 +15,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from rocketmq_common.files import FileSystem
+from rocketmq_store.residency import Residency
 from rocketmq_store.rows import pack_rows
 
 HEADER = struct.Struct(">qqqqii")
@@ -198,14 +199,18 @@ class IndexFile:
             self._marked_end_ms = marked_ms
             self.write_header()
 
-    def offsets(self, key_hash: int, begin_ms: int, end_ms: int) -> Iterator[int]:
-        """Commit log offsets with this hash stored between the times (to the second), newest first."""
-        number = SLOT.unpack_from(self._view, 40 + key_hash % self.slot_count * 4)[0]
+    def offsets(self, key_hash: int, begin_ms: int, end_ms: int, residency: Residency | None = None) -> Iterator[int]:
+        """Commit log offsets with this hash stored between the times (to the second), newest first. Raises Absent."""
+        position = HEADER.size + key_hash % self.slot_count * SLOT.size
+        if residency is not None:
+            residency.require(self._mapping, position, position + SLOT.size)
+        number = SLOT.unpack_from(self._view, position)[0]
         bound = self.count
         while 0 < number < bound:
-            found_hash, physical_offset, seconds, previous = ENTRY.unpack_from(
-                self._view, self._entries_start + number * ENTRY_SIZE
-            )
+            position = self._entries_start + number * ENTRY_SIZE
+            if residency is not None:
+                residency.require(self._mapping, position, position + ENTRY_SIZE)
+            found_hash, physical_offset, seconds, previous = ENTRY.unpack_from(self._view, position)
             if found_hash == key_hash:
                 time_ms = self._begin_ms + seconds * 1000
                 if begin_ms - 1000 < time_ms <= end_ms:

@@ -16,6 +16,8 @@ from rocketmq_store.commit_log import CommitLog
 from rocketmq_store.consume_queues import UNIT, UNIT_SIZE, ConsumeQueue
 from rocketmq_store.light_queues import is_light_record
 from rocketmq_store.positions import Positions
+from rocketmq_store.queue_table import QueueTable
+from rocketmq_store.residency import READ_AHEAD_BYTES, Absent, Range, Residency
 from rocketmq_store.scanning import is_record_of
 from rocketmq_store.settings import StoreSettings
 from rocketmq_store.statuses import GetResult, GetStatus
@@ -29,6 +31,11 @@ DAMAGED_COUNT_MAX = 1000
 # Apache's cap on what one pull may carry, whatever the client asks for.
 TRANSFER_BYTES_MAX = 128 << 20
 
+# What one pull has read from the disk before it is answered: records, and bytes of them. Those that lie closer are read as one.
+COLD_COUNT_MAX = 256
+COLD_BYTES_MAX = 8 << 20
+COLD_GAP_BYTES = 64 << 10
+
 # True takes the message, False leaves it out, None leaves it out and ends the scan there: enough time was spent.
 Accept = Callable[[int, memoryview], bool | None]
 
@@ -36,8 +43,11 @@ Accept = Callable[[int, memoryview], bool | None]
 class QueueReader:
     """Answers `get_messages`. Used by the writer thread only."""
 
-    def __init__(self, log: CommitLog, queues: QueueTable, positions: Positions, settings: StoreSettings) -> None:
+    def __init__(
+        self, log: CommitLog, queues: QueueTable, positions: Positions, residency: Residency, settings: StoreSettings
+    ) -> None:
         self._log = log
+        self._residency = residency
         self._queues = queues
         self._positions = positions
         self._settings = settings
@@ -115,6 +125,10 @@ class QueueReader:
         next_offset = offset
         physical_offset = 0
         trusted_from = queue.trusted_from
+        residency = self._residency
+        hot_from = residency.hot_from if residency.is_strict else NOTHING_REMOVED
+        # Cold log bytes below are in memory.
+        present_to = 0
         for physical_offset, size, code in UNIT.iter_unpack(units):
             if physical_offset < removed_to:
                 next_offset += 1
@@ -143,6 +157,15 @@ class QueueReader:
                 )
                 next_offset += 1
                 continue
+            if physical_offset < hot_from and physical_offset + size > present_to:
+                segment = segments[number]
+                start = physical_offset - segment.base
+                if not residency.is_present(segment.mapping, start, min(start + size, segment.size)):
+                    if next_offset > offset:
+                        # What was found so far is answered; the next pull begins with what must be fetched.
+                        break
+                    raise Absent(self._cold_ranges(units, count_max, bytes_max, tags_codes))
+                present_to = segment.base + residency.present_to(segment.mapping, start)
             if next_offset < trusted_from:
                 segment = segments[number]
                 start = physical_offset - segment.base
@@ -183,6 +206,32 @@ class QueueReader:
         return GetResult(
             status, next_offset, minimum, maximum, buffers, count, total, is_cold=physical_offset < memory_bound
         )
+
+    def _cold_ranges(
+        self, units: memoryview, count_max: int, bytes_max: int, tags_codes: Container[int] | None
+    ) -> list[Range]:
+        """Where the records lie that a pull wants, and what follows the last of them."""
+        ranges: list[Range] = []
+        count = total = 0
+        for physical_offset, size, code in UNIT.iter_unpack(units):
+            segment = self._log.segment_at(physical_offset)
+            if segment is None or size <= 0 or (tags_codes is not None and code not in tags_codes):
+                continue
+            start = physical_offset - segment.base
+            end = min(start + size, segment.size)
+            last = ranges[-1] if ranges else None
+            if last is not None and last.mapping is segment.mapping and 0 <= start - last.end <= COLD_GAP_BYTES:
+                ranges[-1] = last._replace(end=end)
+            else:
+                ranges.append(Range(segment.mapping, start, end))
+            count += 1
+            total += end - start
+            if count >= min(count_max, COLD_COUNT_MAX) or total >= min(bytes_max, COLD_BYTES_MAX):
+                break
+        if ranges:
+            last = ranges[-1]
+            ranges[-1] = last._replace(end=min(last.end + READ_AHEAD_BYTES, len(last.mapping.buffer)))
+        return ranges
 
     @property
     def damaged_count(self) -> int:

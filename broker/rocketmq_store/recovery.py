@@ -18,7 +18,7 @@ from rocketmq_common.files import FileSystem
 from rocketmq_common.light_queues import LIGHT_QUEUE_ID
 from rocketmq_store.checkpoint import ApacheCheckpoint, Checkpoint, RecoveryHint
 from rocketmq_store.commit_log import CommitLog
-from rocketmq_store.consume_queues import ConsumeQueue, QueueTable
+from rocketmq_store.consume_queues import ConsumeQueue
 from rocketmq_store.errors import StoreCorrupt
 from rocketmq_store.index import BUILD_BATCH_COUNT, Index
 from rocketmq_store.index_recovery import restore_index

@@ -16,9 +16,10 @@ import msgspec
 from rocketmq_common.clock import Clock
 from rocketmq_common.files import FileSystem
 from rocketmq_store.commit_log import CommitLog
-from rocketmq_store.consume_queues import ConsumeQueue, QueueTable
+from rocketmq_store.consume_queues import ConsumeQueue
 from rocketmq_store.index import Index
 from rocketmq_store.positions import Positions
+from rocketmq_store.queue_table import QueueTable
 from rocketmq_store.settings import StoreSettings
 
 _logger = logging.getLogger(__name__)

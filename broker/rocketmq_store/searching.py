@@ -11,6 +11,7 @@ from rocketmq_store.commit_log import CommitLog
 from rocketmq_store.consume_queues import ConsumeQueue
 from rocketmq_store.dispatch import Dispatcher
 from rocketmq_store.positions import Positions
+from rocketmq_store.residency import Residency
 from rocketmq_store.statuses import QueryResult
 
 _LONG = struct.Struct(">q")
@@ -35,8 +36,9 @@ def store_timestamp_of(record: memoryview) -> int:
 class Searcher:
     """Used by the writer thread only."""
 
-    def __init__(self, log: CommitLog, positions: Positions, dispatcher: Dispatcher) -> None:
+    def __init__(self, log: CommitLog, positions: Positions, residency: Residency, dispatcher: Dispatcher) -> None:
         self._log = log
+        self._residency = residency
         self._positions = positions
         self._dispatcher = dispatcher
 
@@ -55,7 +57,7 @@ class Searcher:
             if self._dispatcher.build_index() >= before:
                 break
         found: dict[int, memoryview] = {}
-        for number, physical_offset in enumerate(index.offsets(topic, key, begin_ms, end_ms)):
+        for number, physical_offset in enumerate(index.offsets(topic, key, begin_ms, end_ms, self._residency)):
             if len(found) >= count_max or number >= QUERY_SCAN_COUNT_MAX:
                 break
             record = self.message_at(physical_offset)

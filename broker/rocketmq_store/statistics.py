@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from rocketmq_store.appending import Appender
 from rocketmq_store.commit_log import CommitLog
-from rocketmq_store.consume_queues import QueueTable
 from rocketmq_store.dispatch import Dispatcher
 from rocketmq_store.flushing import Flusher
 from rocketmq_store.positions import UNBOUNDED, Positions
+from rocketmq_store.queue_table import QueueTable
 from rocketmq_store.reading import QueueReader
+from rocketmq_store.residency import ColdReader
 from rocketmq_store.statuses import StoreStatistics
 
 
@@ -20,6 +21,7 @@ def take_statistics(
     dispatcher: Dispatcher,
     appender: Appender,
     reader: QueueReader,
+    cold_reader: ColdReader,
     flusher: Flusher | None,
     disk_used_ratio: float,
     earliest_store_time_ms: int,
@@ -41,6 +43,8 @@ def take_statistics(
         get_missed_count=reader.missed_count,
         get_message_count=reader.message_count,
         damaged_message_count=reader.damaged_count,
+        cold_read_count=cold_reader.read_count,
+        cold_read_bytes=cold_reader.read_bytes,
         index_pending_count=len(dispatcher.index.pending),
         waiting_durable_count=flusher.waiting_count if flusher is not None else 0,
         pending_dispatch_count=len(dispatcher.pending),

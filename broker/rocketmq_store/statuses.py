@@ -150,6 +150,9 @@ class StoreStatistics(msgspec.Struct, frozen=True, kw_only=True):
     get_message_count: int
     # Not delivered because a bad disk changed them; those that nobody asked for are not known.
     damaged_message_count: int
+    # Reads that waited for the disk on an I/O thread, and their bytes.
+    cold_read_count: int
+    cold_read_bytes: int
     index_pending_count: int
     waiting_durable_count: int
     pending_dispatch_count: int

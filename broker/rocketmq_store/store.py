@@ -19,7 +19,7 @@ from rocketmq_store.batch_appending import BatchAppender
 from rocketmq_store.captures import Capture, CaptureTaker
 from rocketmq_store.checkpoint import Checkpoint
 from rocketmq_store.commit_log import COMMIT_LOG_DIRECTORY, CommitLog
-from rocketmq_store.consume_queues import ConsumeQueue, QueueTable
+from rocketmq_store.consume_queues import ConsumeQueue
 from rocketmq_store.directory_lock import DirectoryLock
 from rocketmq_store.dispatch import Dispatcher
 from rocketmq_store.errors import StoreClosed, StoreCorrupt, StoreError, StoreMisconfigured
@@ -27,8 +27,10 @@ from rocketmq_store.flushing import DurableCallback, Flusher, Post
 from rocketmq_store.following import LogFollower
 from rocketmq_store.index import Index
 from rocketmq_store.positions import Positions
+from rocketmq_store.queue_table import QueueTable
 from rocketmq_store.reading import Accept, QueueReader
 from rocketmq_store.recovery import Recovery, finish_truncation
+from rocketmq_store.residency import ColdReader, Residency
 from rocketmq_store.retention import CleanReport, DiskState, MayRemove, Retention, anything_goes
 from rocketmq_store.searching import Boundary, Searcher, store_timestamp_of
 from rocketmq_store.settings import StoreSettings
@@ -91,17 +93,13 @@ class MessageStore:
         soft_limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
         mapped_limit = max(16, min(MAPPED_QUEUE_COUNT_MAX, soft_limit // DESCRIPTOR_SHARE))
         self.positions = Positions(is_sync=is_sync)
+        self.residency = Residency(self.positions, self._clock)
+        self.cold_reader = ColdReader(post)
         self._log = CommitLog(
-            self._files,
-            self._root / COMMIT_LOG_DIRECTORY,
-            settings.commit_log_segment_size,
-            self._clock,
-            self.positions,
-            zero_ahead=is_sync,
-            message_size_max=settings.message_size_max,
-            fatal=self._fatal,
-        )
-        self._queues = QueueTable(self._files, self._root, settings.queue_segment_units, mapped_limit)
+            self._files, self._root / COMMIT_LOG_DIRECTORY, settings.commit_log_segment_size, self._clock, self.positions,
+            self.residency, zero_ahead=is_sync, message_size_max=settings.message_size_max, fatal=self._fatal,
+        )  # fmt: skip
+        self._queues = QueueTable(self._files, self._root, settings.queue_segment_units, mapped_limit, self.residency)
         self._index = Index(self._files, self._root, settings.index_slot_count, settings.index_entry_count, self._clock)
         self._captures = CaptureTaker(self._queues, self._index, self.positions, self._clock)
         self._dispatcher = Dispatcher(
@@ -123,8 +121,8 @@ class MessageStore:
         self.append_batches: Callable[[Sequence[NewMessage]], Sequence[BatchResult]] = batches.append_batches
         # How a slave stores what its master sends.
         self.follower = LogFollower(self._log, self._queues, self.positions, self._dispatcher, settings)
-        self._reader = QueueReader(self._log, self._queues, self.positions, settings)
-        self._searcher = Searcher(self._log, self.positions, self._dispatcher)
+        self._reader = QueueReader(self._log, self._queues, self.positions, self.residency, settings)
+        self._searcher = Searcher(self._log, self.positions, self.residency, self._dispatcher)
         self._checkpoint: Checkpoint | None = None
         self._flusher: Flusher | None = None
         self._retention: Retention | None = None
@@ -331,11 +329,8 @@ class MessageStore:
         return -1 if record is None else store_timestamp_of(record)
 
     def commit_log_slice(self, offset: int, size_max: int) -> memoryview | None:
-        """Raw log bytes from ``offset``, to the readable bound and within one segment (mqadmin, replication)."""
-        segment = self._log.segment_at(offset)
-        if segment is None or not segment.base <= offset < self.positions.written:
-            return None
-        return self._log.slice(offset, min(size_max, segment.end - offset, self.positions.written - offset))
+        """Raw log bytes from ``offset``, written and within one segment (mqadmin, replication)."""
+        return self._log.slice_from(offset, size_max)
 
     # Upkeep.
 
@@ -388,6 +383,7 @@ class MessageStore:
             dispatcher=self._dispatcher,
             appender=self._appender,
             reader=self._reader,
+            cold_reader=self.cold_reader,
             flusher=self._flusher,
             disk_used_ratio=self._disk_used_ratio,
             earliest_store_time_ms=self.earliest_store_time(),
@@ -428,6 +424,7 @@ class MessageStore:
                 files.remove(abort_path)
             raise
         self.positions.start_at(recovery.end_offset, recovery.store_timestamp_ms)
+        self.residency.written_from = recovery.end_offset
         self._flusher = Flusher(
             log=self._log, positions=self.positions, checkpoint=self._checkpoint, files=files, root=root, clock=self._clock,
             post=self._post, fatal=self._fatal, capture=self._capture,
@@ -447,6 +444,7 @@ class MessageStore:
         return report
 
     def _release(self) -> None:
+        self.cold_reader.stop()
         self._log.close()
         self._queues.close()
         self._index.close()

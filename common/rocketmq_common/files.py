@@ -16,6 +16,9 @@ from pathlib import Path
 from typing import Protocol
 
 ZERO_BLOCK = bytes(1 << 20)
+LOAD_BLOCK_SIZE = 256 << 10
+# mincore only looks at tables of the kernel: not worth giving the interpreter away.
+_LIBC = ctypes.PyDLL(None)
 
 
 class Mapping(Protocol):
@@ -47,6 +50,14 @@ class Mapping(Protocol):
 
         After a failed sync the kernel takes pages for clean that the disk never got.
         """
+        ...
+
+    def absent_from(self, start: int, end: int) -> int:
+        """The first byte from ``start`` on that a touch would have to fetch from the disk; ``end`` when all are in memory."""
+        ...
+
+    def load(self, start: int, end: int) -> None:
+        """Bring a range into memory, leaving other threads alone meanwhile. Any thread. Raises OSError, also once closed."""
         ...
 
     def close(self) -> None:
@@ -271,11 +282,12 @@ class RealFiles:
 
 
 class _RealMapping:
-    __slots__ = ("_descriptor", "_map", "buffer")
+    __slots__ = ("_address", "_descriptor", "_map", "buffer")
 
     def __init__(self, descriptor: int, size: int) -> None:
         self._map = mmap.mmap(descriptor, size, access=mmap.ACCESS_WRITE)
         self._descriptor = descriptor
+        self._address = ctypes.addressof(ctypes.c_char.from_buffer(self._map))
         self.buffer = memoryview(self._map)
 
     def write(self, start: int, data: bytes | bytearray | memoryview) -> None:
@@ -298,6 +310,24 @@ class _RealMapping:
         for position in range(start, start + length, len(ZERO_BLOCK)):
             stop = min(position + len(ZERO_BLOCK), start + length)
             self.buffer[position:stop] = bytes(self.buffer[position:stop])
+
+    def absent_from(self, start: int, end: int) -> int:
+        first = start - start % mmap.PAGESIZE
+        pages = ctypes.create_string_buffer(-(-(end - first) // mmap.PAGESIZE))
+        if _LIBC.mincore(ctypes.c_void_p(self._address + first), ctypes.c_size_t(end - first), pages) != 0:
+            # A kernel that does not say: the touch then waits.
+            return end
+        found = pages.raw.find(b"\0")
+        return end if found < 0 else max(start, first + found * mmap.PAGESIZE)
+
+    def load(self, start: int, end: int) -> None:
+        # Read, and thrown away: a touch would keep the interpreter from all other threads while it waits.
+        block = memoryview(bytearray(min(LOAD_BLOCK_SIZE, end - start)))
+        while start < end:
+            count = os.preadv(self._descriptor, [block[: end - start]], start)
+            if not count:
+                break
+            start += count
 
     def close(self) -> None:
         if self._descriptor >= 0:

@@ -16,9 +16,11 @@ from rocketmq_common import names, permissions, sysflags
 from rocketmq_common import properties as props
 from rocketmq_common.batches import decode_batch
 from rocketmq_common.groups import SubscriptionGroupConfig
+from rocketmq_common.light_queues import LIGHT_QUEUE_ID, SEPARATOR, is_dispatched
 from rocketmq_common.records import StoredMessage, encode_message
 from rocketmq_common.topics import TopicConfig
 from rocketmq_remoting.bodies import (
+    EXPRESSION_TAG,
     ConsumerData,
     HeartbeatData,
     LockBatchRequestBody,
@@ -94,7 +96,7 @@ class FakeBroker:
 
     def __post_init__(self) -> None:
         self.create_topic(names.DEFAULT_TOPIC, self.queues, 7)
-        self.config = {"brokerName": self.name, "flushDiskType": "ASYNC_FLUSH"}
+        self.config = {"brokerName": self.name, "flushDiskType": "ASYNC_FLUSH", "useServerSideResetOffset": "true"}
         self._physical = itertools.count(0, 1000)
         self._waiting: dict[tuple[str, int], list[tuple[Connection, Command, PullMessageRequestHeader]]] = defaultdict(
             list
@@ -169,14 +171,30 @@ class FakeBroker:
         message.store_timestamp = time.time_ns() // 1_000_000
         message.store_host = bytes((127, 0, 0, 1)) + self.port.to_bytes(4, "big")
         queue.append(message)
-        for connection, command, header in self._waiting.pop((message.topic, message.queue_id), []):
+        self._wake(message.topic, message.queue_id)
+        self._put_light(message)
+        return message
+
+    def _put_light(self, message: StoredMessage) -> None:
+        """Let the message stand in the light queues that it names, too."""
+        named = props.find_property(message.properties, props.PROPERTY_INNER_MULTI_DISPATCH)
+        if not named or not is_dispatched(message.topic):
+            return
+        lights = [(light, self.log.setdefault((light, LIGHT_QUEUE_ID), [])) for light in named.split(SEPARATOR)]
+        offsets = SEPARATOR.join(str(len(queue)) for _, queue in lights)
+        message.properties = props.append_property(message.properties, props.PROPERTY_INNER_MULTI_QUEUE_OFFSET, offsets)
+        for light, queue in lights:
+            queue.append(message)
+            self._wake(light, LIGHT_QUEUE_ID)
+
+    def _wake(self, topic: str, queue_id: int) -> None:
+        for connection, command, header in self._waiting.pop((topic, queue_id), []):
             try:
                 answer = self._pull_answer(header, may_wait=False)
             except RemotingError as error:
                 answer = Response(error.code, remark=error.remark)
             assert answer is not None, "a pull that may not wait is answered"
             connection.respond(command, answer)
-        return message
 
     def put_later(self, message: StoredMessage) -> None:
         """Store ``message`` after ``retry_delay_ms``, the stand-in for every delay level."""
@@ -189,6 +207,8 @@ class FakeBroker:
         self.server.tasks.start(later(), "delayed message")
 
     def _send(self, connection: Connection, command: Command, header: SendMessageRequestHeader) -> Response:
+        if names.is_closed_to_clients(header.topic) or names.is_light_queue(header.topic):
+            raise RemotingError(ResponseCode.NO_PERMISSION, f"Sending message to topic[{header.topic}] is forbidden.")
         config = self.topics.get(header.topic)
         if config is None:
             template = self.topics.get(header.default_topic)
@@ -200,6 +220,8 @@ class FakeBroker:
                 config = self.create_topic(header.topic, min(header.default_topic_queue_nums, self.queues))
         if not permissions.is_writeable(config.perm):
             raise RemotingError(ResponseCode.NO_PERMISSION, f"the topic[{header.topic}] is not writeable")
+        if header.queue_id >= max(config.read_queue_nums, config.write_queue_nums):
+            raise RemotingError(ResponseCode.INVALID_PARAMETER, f"request queueId[{header.queue_id}] is illegal")
         topic, queue_id = header.topic, max(header.queue_id, 0)
         if names.is_retry_topic(topic):
             limit = RECONSUME_TIMES_MAX if header.max_reconsume_times is None else header.max_reconsume_times
@@ -276,9 +298,10 @@ class FakeBroker:
     # -- pulling -----------------------------------------------------------------------------------------------------
 
     def _pull(self, connection: Connection, command: Command, header: PullMessageRequestHeader) -> Response | None:
-        if header.topic not in self.topics:
+        is_light = names.is_light_queue(header.topic)
+        if header.topic not in self.topics and not is_light:
             raise RemotingError(ResponseCode.TOPIC_NOT_EXIST, f"topic[{header.topic}] not exist")
-        if not 0 <= header.queue_id < self.topics[header.topic].read_queue_nums:
+        if not 0 <= header.queue_id < (1 if is_light else self.topics[header.topic].read_queue_nums):
             raise RemotingError(ResponseCode.INVALID_PARAMETER, f"queueId[{header.queue_id}] is illegal")
         if header.sys_flag & sysflags.PULL_COMMIT_OFFSET:
             self.offsets[header.consumer_group, header.topic, header.queue_id] = header.commit_offset
@@ -306,12 +329,18 @@ class FakeBroker:
 
     def _tags(self, header: PullMessageRequestHeader) -> set[str] | None:
         if header.sys_flag & sysflags.PULL_SUBSCRIPTION:
-            expression = header.subscription or "*"
+            expression, expression_type = header.subscription or "*", header.expression_type
         else:
             data = self._subscription(header.consumer_group, header.topic)
             if data is None:
                 raise RemotingError(ResponseCode.SUBSCRIPTION_NOT_EXIST, "the consumer's subscription not exist")
-            expression = data.sub_string
+            expression, expression_type = data.sub_string, data.expression_type
+        if expression_type not in (None, "", EXPRESSION_TAG):
+            # As a broker with enablePropertyFilter=false, the default: better than to deliver what a real one would filter.
+            raise RemotingError(
+                ResponseCode.SYSTEM_ERROR,
+                f"The broker does not support consumer to filter message by {expression_type}",
+            )
         if expression in ("", "*"):
             return None
         return {tag.strip() for tag in expression.split("||")}

@@ -51,6 +51,14 @@ class FaultyMapping:
         """See `Mapping.rewrite`."""
         self._inner.rewrite(start, length)
 
+    def absent_from(self, start: int, end: int) -> int:
+        """See `Mapping.absent_from`."""
+        return self._inner.absent_from(start, end)
+
+    def load(self, start: int, end: int) -> None:
+        """See `Mapping.load`."""
+        self._inner.load(start, end)
+
     def close(self) -> None:
         """See `Mapping.close`."""
         self.buffer = memoryview(b"")

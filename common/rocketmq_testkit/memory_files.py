@@ -139,6 +139,12 @@ class _MemoryMapping:
     def rewrite(self, start: int, length: int) -> None:
         self._file.rewrite(start, length)
 
+    def absent_from(self, start: int, end: int) -> int:
+        return end
+
+    def load(self, start: int, end: int) -> None:
+        pass
+
     def close(self) -> None:
         self.buffer = memoryview(b"")
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable
 from typing import Final
 
+from rocketmq_broker.cold_reads import ATTEMPTS_MAX, fetch, reading
 from rocketmq_broker.filters.errors import ExpressionError
 from rocketmq_broker.filters.subscriptions import MessageFilter, message_filter, tag_filter
 from rocketmq_broker.filters.tags import is_tag_expression
@@ -27,6 +29,7 @@ from rocketmq_remoting.headers.pop import (
     PopMessageRequestHeader,
 )
 from rocketmq_store.consume_queues import ConsumeQueue
+from rocketmq_store.residency import Absent
 from rocketmq_store.statuses import GetStatus
 from rocketmq_store.store import MessageStore
 
@@ -71,13 +74,34 @@ class PopProcessor:
         """The rows of the table that this processor serves."""
         return [
             Route(RequestCode.POP_MESSAGE, PopMessageRequestHeader, self.pop),
-            Route(RequestCode.PEEK_MESSAGE, PeekMessageRequestHeader, self.peek),
+            Route(RequestCode.PEEK_MESSAGE, PeekMessageRequestHeader, reading(self._store, self.peek)),
             Route(RequestCode.NOTIFICATION, NotificationRequestHeader, self.notification),
             Route(RequestCode.POLLING_INFO, PollingInfoRequestHeader, self.polling_info),
         ]
 
-    def pop(self, connection: Connection, command: Command, header: PopMessageRequestHeader) -> Response | None:
+    def pop(
+        self, connection: Connection, command: Command, header: PopMessageRequestHeader
+    ) -> Response | Awaitable[Response | None] | None:
         """Answer with messages, or keep the request until there are some."""
+        outcome = self._pop(connection, command, header)
+        return self._pop_later(outcome, connection, command, header) if isinstance(outcome, Absent) else outcome
+
+    async def _pop_later(
+        self, absent: Absent, connection: Connection, command: Command, header: PopMessageRequestHeader
+    ) -> Response | None:
+        for _ in range(ATTEMPTS_MAX):
+            await fetch(self._store, absent)
+            if connection.is_closed:
+                return None
+            outcome = self._pop(connection, command, header)
+            if not isinstance(outcome, Absent):
+                return outcome
+            absent = outcome
+        return _nothing()
+
+    def _pop(
+        self, connection: Connection, command: Command, header: PopMessageRequestHeader
+    ) -> Response | Absent | None:
         now_ms = self._clock.now_ms()
         born_ms = header.born_time or now_ms
         if now_ms - born_ms - header.poll_time > LATE_MS_MAX:
@@ -98,6 +122,8 @@ class PopProcessor:
         response = self._taking.take(header, wanted)
         if response is not None:
             return response
+        if self._taking.absent is not None:
+            return self._taking.absent
 
         def answer() -> bool:
             found = self._taking.take(header, wanted)
@@ -233,6 +259,9 @@ class PopProcessor:
 
     def _wake_later(self, header: PopMessageRequestHeader) -> None:
         """Nothing was found, but nothing will be appended either to tell that there is something."""
+        absent = self._taking.absent
+        if absent is not None and self._store.cold_reader.read(absent, lambda _: self._held.wake(header.topic)):
+            return
         if self._taking.is_unfinished:
             self._held.wake(header.topic)
         elif self._taking.blocked_until_ms:

@@ -28,6 +28,7 @@ from rocketmq_remoting.pop_handles import (
     Handle,
     pop_retry_topic,
 )
+from rocketmq_store.residency import Absent
 from rocketmq_store.statuses import GetResult, GetStatus
 from rocketmq_store.store import MessageStore
 
@@ -91,6 +92,8 @@ class Taking:
         # Set by the last `take` that found nothing: a scan ended at its bound, or an ordered queue is blocked until then (ms).
         self.is_unfinished = False
         self.blocked_until_ms = 0
+        # The last `take` passed queues over, for this must be fetched from the disk first.
+        self.absent: Absent | None = None
 
     def sources(self, group: str, topic: str, queue_id: int, *, is_ordered: bool) -> list[Source]:
         """The queues to read, in this order: any queue (-1) begins at a random one, retried messages now and then come first."""
@@ -123,6 +126,7 @@ class Taking:
         """Messages for this pop, in flight from now on; ``None`` when there are none."""
         self.is_unfinished = False
         self.blocked_until_ms = 0
+        self.absent = None
         answer = Answer()
         now_ms = self._clock.now_ms()
         is_ordered = header.order
@@ -252,9 +256,17 @@ class Taking:
     ) -> GetResult:
         tags_codes = None if wanted is None else wanted.tags_codes
         accept: Accept | None = None if wanted is None else wanted.accept
-        return self._store.get_messages(
-            source.topic, source.queue_id, offset, count_max, BODY_SIZE_MAX - answer.size, tags_codes, accept
-        )
+        residency = self._store.residency
+        residency.is_strict = True
+        try:
+            return self._store.get_messages(
+                source.topic, source.queue_id, offset, count_max, BODY_SIZE_MAX - answer.size, tags_codes, accept
+            )
+        except Absent as absent:
+            self.absent = absent
+            return GetResult(GetStatus.NO_MATCHED_MESSAGE, offset)
+        finally:
+            residency.is_strict = False
 
     def _rest(self, group: str, source: Source) -> int:
         bounds = self._store.queue_bounds(source.topic, source.queue_id)

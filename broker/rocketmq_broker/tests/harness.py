@@ -11,6 +11,7 @@ import msgspec
 
 from rocketmq_broker.app import Broker
 from rocketmq_broker.settings import load_settings
+from rocketmq_common.files import FileSystem
 from rocketmq_common.properties import encode_properties
 from rocketmq_common.records import StoredMessage, decode_messages
 from rocketmq_remoting.bodies import CLUSTERING, ConsumerData, HeartbeatData, SubscriptionData
@@ -38,7 +39,7 @@ def _fail(error: BaseException) -> None:
     raise Fatal(f"fatal: {error!r}") from error
 
 
-def make_broker(root: Path, **settings: object) -> Broker:
+def make_broker(root: Path, files: FileSystem | None = None, **settings: object) -> Broker:
     values = {
         "storePathRootDir": str(root / "store"),
         "listenPort": "0",
@@ -49,7 +50,7 @@ def make_broker(root: Path, **settings: object) -> Broker:
         **SMALL_STORE,
         **{key: str(value) for key, value in settings.items()},
     }
-    return Broker(load_settings(None, {}, (), values), fatal=_fail)
+    return Broker(load_settings(None, {}, (), values), fatal=_fail, files=files)
 
 
 class Peer:
@@ -131,10 +132,14 @@ def messages_of(answer: Command) -> list[StoredMessage]:
 
 @asynccontextmanager
 async def serving(
-    root: Path, routes: Sequence[Route] = (), extra_routes: Sequence[Route] = (), **settings: object
+    root: Path,
+    routes: Sequence[Route] = (),
+    extra_routes: Sequence[Route] = (),
+    files: FileSystem | None = None,
+    **settings: object,
 ) -> AsyncIterator[Peer]:
     """A started broker and a client whose own table is ``routes``; both end with the block."""
-    broker = make_broker(root, **settings)
+    broker = make_broker(root, files, **settings)
     await broker.start(extra_routes)
     client = RemotingClient(routes=routes)
     try:

@@ -11,6 +11,7 @@ from rocketmq_broker.ha.tests.nodes import Answers, GatedFiles, Nodes, flushed, 
 from rocketmq_broker.ha.tests.stores import SEGMENT_SIZE, log_bytes, put
 from rocketmq_store.appending import NewMessage
 from rocketmq_store.statuses import PutStatus
+from rocketmq_testkit.cold_files import ColdFiles
 
 OK, LATE = PutStatus.PUT_OK, PutStatus.FLUSH_SLAVE_TIMEOUT
 TWO = {"in_sync_replicas": 2}
@@ -384,3 +385,24 @@ async def test_the_wait_for_slaves_can_be_taken_up_and_lifted_at_run_time(nodes:
     bounds = store.queue_bounds("t", 0)
     assert bounds is not None
     assert bounds.max_offset == 3
+
+
+async def test_a_log_that_left_memory_is_fetched_before_it_is_pushed(nodes: Nodes) -> None:
+    store = nodes.store("m")
+    for n in range(150):
+        put(store, n, body_size=500)
+    store.close()
+    files = ColdFiles()
+    store = nodes.store("m", files=files)
+    files.evict()
+    files.is_disk_ready.clear()
+    master = await nodes.master(store)
+    peer = await nodes.peer(master, 0)
+    await until(lambda: store.cold_reader.waiting_count == 1)
+    put(store, 150)
+    await turns(20)
+    assert store.cold_reader.waiting_count == 1
+    files.is_disk_ready.set()
+    await peer.receive_to(store.positions.written)
+    assert peer.log == log_bytes(store)
+    assert store.cold_reader.read_count >= 4
