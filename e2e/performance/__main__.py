@@ -17,7 +17,7 @@ from e2e.performance import contenders, observation, report, runs
 from e2e.performance.contenders import GENERATOR_CORE, Contender, alone, paused
 from e2e.performance.generator import LoadFailed
 from e2e.performance.runs import Result, Run
-from e2e.performance.scenarios import QUICK, SCENARIOS, Extent, Scenario, first_send_seconds
+from e2e.performance.scenarios import DEFAULTS, MODES, QUICK, SCENARIOS, Extent, Mode, Scenario, first_send_seconds
 
 FIRST_SECONDS = 5
 DOCUMENTS = toolchain.E2E.parent / "docs"
@@ -70,10 +70,10 @@ def main() -> int:
     began = datetime.now(UTC).strftime("%Y-%m-%d %H:%M")
     results: list[Result] = []
     with tempfile.TemporaryDirectory(dir=options.directory) as directory:
-        for flush in ("ASYNC_FLUSH", "SYNC_FLUSH"):
-            scenarios = [scenario for scenario in chosen if scenario.flush == flush]
+        for mode in MODES:
+            scenarios = [scenario for scenario in chosen if scenario.mode is mode]
             if scenarios:
-                results += run_mode(flush, scenarios, kinds, extent, Path(directory))
+                results += run_mode(mode, scenarios, kinds, extent, Path(directory))
     print("\n".join([*report.verdicts(results), *report.doubts(results), *report.table(results)]))
     command = (
         "make bench" if sys.argv[1:] in ([], ["--write"]) else "python -m e2e.performance " + " ".join(sys.argv[1:])
@@ -87,29 +87,31 @@ def main() -> int:
 
 
 def run_mode(
-    flush: str, scenarios: Sequence[Scenario], kinds: Sequence[Kind], extent: Extent, directory: Path
+    mode: Mode, scenarios: Sequence[Scenario], kinds: Sequence[Kind], extent: Extent, directory: Path
 ) -> list[Result]:
-    """Start a broker of each kind in one flush mode, warm it up, run the scenarios, stop them."""
-    settings = {} if flush == "ASYNC_FLUSH" else {"flushDiskType": flush}
+    """Start a broker of each kind, with a slave where the mode has one, warm it up, run the scenarios, stop them."""
     running: list[Contender] = []
     results: list[Result] = []
     try:
         for kind in kinds:
             with paused(running):
-                contender = contenders.prepare(kind, directory / f"{kind}-{flush}", settings)
+                contender = contenders.prepare(kind, directory / f"{kind}-{mode.name}", mode.settings)
                 running.append(contender)
                 contender.cluster.add_broker("broker-a")
+                if mode.has_slave:
+                    contender.cluster.wait_registered()
+                    contender.add_slave()
                 started = first_send_seconds(contender)
                 cpu = observation.cpu_seconds(contender.pid)
                 contender.cluster.wait_registered()
-            if flush == "ASYNC_FLUSH":
+            if mode is DEFAULTS:
                 title = "process start to first accepted send, fresh store"
                 results.append(Result("start", title, kind, [{"start_seconds": started, "start_cpu_seconds": cpu}]))
         results += idle_first(scenarios, running, extent)
         for contender in running:
             with alone(contender, running):
                 load = contenders.warm_up(contender, extent.warm_cpu_seconds)
-            if flush == "ASYNC_FLUSH":
+            if mode is DEFAULTS:
                 first = sum(load.slices[:FIRST_SECONDS]) / FIRST_SECONDS
                 title = "single sends, 128 B, 64 in flight, from the start of the process"
                 results.append(
@@ -120,7 +122,7 @@ def run_mode(
                 results += run_scenario(scenario, running, extent)
     finally:
         for contender in running:
-            contender.cluster.stop()
+            contender.stop()
     return results
 
 
@@ -142,7 +144,9 @@ def run_scenario(scenario: Scenario, running: list[Contender], extent: Extent) -
         for contender in running:
             with alone(contender, running):
                 contender.wait_dispatched()
-                neighbours = observation.Neighbours(contender.pid)
+                neighbours = observation.Neighbours(
+                    contender.pid, contender.slave.process.pid if contender.slaves else None
+                )
                 try:
                     figures = dict(scenario.run(contender, extent, number))
                 except LoadFailed as failed:

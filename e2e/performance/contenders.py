@@ -16,12 +16,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from e2e import frames
-from e2e.clusters import GET_BROKER_CLUSTER_INFO, Cluster, Kind
+from e2e.clusters import GET_BROKER_CLUSTER_INFO, Broker, Cluster, Kind
 from e2e.performance import observation
 from e2e.performance.generator import Load, closed_loop
 from e2e.performance.observation import CpuMeter
 from e2e.performance.pools import QUEUE_COUNT, Pool, single_sends
-from e2e.processes import wait_until
+from e2e.processes import Process, wait_until
 
 APACHE_OPTIONS = ("-Xms1g", "-Xmx2g", "-XX:+UseG1GC", "-XX:MaxDirectMemorySize=2g")
 UPDATE_AND_CREATE_TOPIC = 17
@@ -35,6 +35,8 @@ WARM_TOPIC = "BenchWarm"
 WARM_POOL_FRAMES = 50_000
 # A JIT compiler that shares its core may need longer than any fixed time: warm up until three slices gain less than 5 %.
 WARM_FIRST_SECONDS = 5.0
+# A master that waits for its slave answers within slaveTimeout (3 s) that there is none.
+SLAVE_SECONDS = 10.0
 WARM_SLICE_SECONDS = 5.0
 WARM_SLICES_MAX = 40
 WARM_LEVEL_SLICES = 3
@@ -47,6 +49,7 @@ class Contender:
 
     kind: Kind
     cluster: Cluster
+    slaves: Cluster | None = None
     topics: set[str] = field(default_factory=set)
 
     @property
@@ -56,6 +59,59 @@ class Contender:
     @property
     def pid(self) -> int:
         return self.cluster.broker.process.pid
+
+    @property
+    def slave(self) -> Broker:
+        """The broker's slave; only in modes that have one."""
+        assert self.slaves is not None, "this mode has no slave"
+        return self.slaves.broker
+
+    def processes(self) -> list[Process]:
+        """Of the brokers."""
+        clusters = [self.cluster] if self.slaves is None else [self.cluster, self.slaves]
+        return [broker.process for cluster in clusters for broker in cluster.brokers.values()]
+
+    def add_slave(self) -> None:
+        """Start a slave on the broker's core and wait until it acknowledges what is sent."""
+        cluster = self.cluster
+        self.slaves = Cluster(
+            cluster.kind, cluster.directory / "slave", settings=cluster.settings, java_options=cluster.java_options,
+            broker_prefix=cluster.broker_prefix, namesrv_ports=cluster.namesrv_ports,
+        )  # fmt: skip
+        self.slaves.directory.mkdir()
+        self.slaves.add_broker(cluster.broker.name, broker_id=1, brokerRole="SLAVE")
+        self.create_topic(WARM_TOPIC)
+        pool = single_sends(WARM_TOPIC, 128, 1)
+
+        def acknowledges() -> bool:
+            self.slave.process.check()
+            return closed_loop(self.address, pool, 1, SLAVE_SECONDS, requests_max=1).codes == {0: 1}
+
+        wait_until(acknowledges, f"{self.kind}: a send is acknowledged", 120, poll_seconds=0.1)
+        self.wait_replicated()
+
+    def wait_replicated(self) -> None:
+        """Wait until the slave's log ends where the master's does."""
+
+        def is_level() -> bool:
+            try:
+                answers = [
+                    frames.call(address, GET_BROKER_RUNTIME_INFO) for address in (self.address, self.slave.address)
+                ]
+            except OSError:
+                return False  # it starts
+            # Apache's broker answers with an error until it has taken its first statistics.
+            return all(answer.code == 0 for answer in answers) and 1 == len(
+                {answer.json()["table"]["commitLogMaxOffset"] for answer in answers}
+            )
+
+        wait_until(is_level, f"{self.kind}: master and slave are level", 120, poll_seconds=0.05)
+
+    def stop(self) -> None:
+        """End the brokers and the name server."""
+        if self.slaves is not None:
+            self.slaves.stop()
+        self.cluster.stop()
 
     def create_topic(self, topic: str) -> None:
         """Make a topic of four queues; again is no error."""
@@ -153,14 +209,14 @@ def warm_up(contender: Contender, cpu_seconds_min: float) -> Load:
 @contextmanager
 def paused(stopped: Sequence[Contender]) -> Iterator[None]:
     """Stop these brokers by a signal for as long as the block runs."""
-    running = [contender for contender in stopped if contender.cluster.broker.process.is_running]
-    for contender in running:
-        os.kill(contender.pid, signal.SIGSTOP)
+    running = [process for contender in stopped for process in contender.processes() if process.is_running]
+    for process in running:
+        os.kill(process.pid, signal.SIGSTOP)
     try:
         yield
     finally:
-        for contender in running:
-            os.kill(contender.pid, signal.SIGCONT)
+        for process in running:
+            os.kill(process.pid, signal.SIGCONT)
 
 
 @contextmanager

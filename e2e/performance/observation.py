@@ -74,15 +74,19 @@ def busy_seconds() -> float:
 
 
 class Neighbours:
-    """How many cores others took while a scenario ran: what was busy less what the broker and the generator used."""
+    """How many cores others took while a scenario ran: what was busy less what the broker, its slave and the generator used."""
 
-    def __init__(self, pid: int) -> None:
+    def __init__(self, pid: int, slave_pid: int | None = None) -> None:
         self._pid = pid
-        self._start = (busy_seconds(), cpu_seconds(pid), time.process_time(), time.monotonic())
+        self._slave_pid = slave_pid
+        self._start = (busy_seconds(), cpu_seconds(pid) + self._of_slave(), time.process_time(), time.monotonic())
 
     def cores(self, pid_now: int) -> float:
         """``pid_now`` is the broker's process at the end: a scenario may have replaced it."""
         busy, broker, own, wall = self._start
-        of_broker = cpu_seconds(pid_now) - (broker if pid_now == self._pid else 0.0)
+        of_broker = cpu_seconds(pid_now) + self._of_slave() - (broker if pid_now == self._pid else 0.0)
         others = busy_seconds() - busy - of_broker - (time.process_time() - own)
         return max(0.0, others / (time.monotonic() - wall))
+
+    def _of_slave(self) -> float:
+        return cpu_seconds(self._slave_pid) if self._slave_pid is not None else 0.0

@@ -18,6 +18,8 @@ COLUMNS = (
     ("p99_ms", "p99 ms", 3, False),
     ("max_ms", "max ms", 1, False),
     ("broker_cores", "cores", 2, False),
+    ("slave_cores", "cores of the slave", 2, False),
+    ("lag_s", "slave level after s", 2, False),
     ("first_seconds_msg_per_second", "msg/s in the first 5 s", 0, True),
     ("start_seconds", "start s", 2, False),
     ("start_cpu_seconds", "start CPU s", 2, False),

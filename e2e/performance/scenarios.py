@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from e2e.performance import observation, pools
 from e2e.performance.consuming import drain, paced
@@ -51,13 +51,29 @@ QUICK = Extent(
 
 
 @dataclass(frozen=True, slots=True)
+class Mode:
+    """What ``broker.conf`` says besides the defaults; brokers are started anew for each mode."""
+
+    name: str
+    settings: Mapping[str, str] = field(default_factory=dict)
+    has_slave: bool = False
+
+
+DEFAULTS = Mode("async-flush")
+SYNC_FLUSH = Mode("sync-flush", {"flushDiskType": "SYNC_FLUSH"})
+REPLICATED_SYNC = Mode("replicated-sync", {"brokerRole": "SYNC_MASTER", "inSyncReplicas": "2"}, has_slave=True)
+REPLICATED_ASYNC = Mode("replicated-async", has_slave=True)
+MODES = (DEFAULTS, SYNC_FLUSH, REPLICATED_SYNC, REPLICATED_ASYNC)
+
+
+@dataclass(frozen=True, slots=True)
 class Scenario:
-    """``run(contender, extent, round)`` returns figures by name; ``flush`` names the broker's flush mode."""
+    """``run(contender, extent, round)`` returns figures by name."""
 
     name: str
     title: str
     run: Callable[[Contender, Extent, int], Figures]
-    flush: str = "ASYNC_FLUSH"
+    mode: Mode = DEFAULTS
 
 
 def load_figures(load: Load, meter: CpuMeter) -> Figures:
@@ -104,6 +120,24 @@ def measured(contender: Contender, pool: pools.Pool, window: int, extent: Extent
         )
     finally:
         gc.enable()
+
+
+def replicated(window: int) -> Callable[[Contender, Extent, int], Figures]:
+    """Plain sends to a master; the CPU of its slave, which shares its core, counts too, and the slave must have everything."""
+    send = sends(128, window)
+
+    def run(contender: Contender, extent: Extent, number: int) -> Figures:
+        slave = contender.slave
+        meter = CpuMeter(slave.process.pid)
+        meter.start()
+        figures = dict(send(contender, extent, number))
+        started = time.monotonic()
+        contender.wait_replicated()
+        meter.stop()
+        # The slave's share of its core from the start of the run until it had everything.
+        return figures | {"slave_cores": meter.seconds / meter.wall_seconds, "lag_s": time.monotonic() - started}
+
+    return run
 
 
 def batches(contender: Contender, extent: Extent, number: int) -> Figures:
@@ -321,7 +355,11 @@ SCENARIOS = (
     Scenario("pop", "pop 32 a pop, 4 in flight, and acknowledge each message", pops),
     Scenario("backlog", "sends with a large backlog, 64 in flight", large_backlog),
     Scenario("restart", "start after kill -9", restart),
-    Scenario("sync-1", "SYNC_FLUSH, 128 B, one in flight", sends(128, 1), "SYNC_FLUSH"),
-    Scenario("sync-64", "SYNC_FLUSH, 128 B, 64 in flight", sends(128, 64), "SYNC_FLUSH"),
-    Scenario("sync-512", "SYNC_FLUSH, 128 B, 512 in flight", sends(128, 512), "SYNC_FLUSH"),
+    Scenario("sync-1", "SYNC_FLUSH, 128 B, one in flight", sends(128, 1), SYNC_FLUSH),
+    Scenario("sync-64", "SYNC_FLUSH, 128 B, 64 in flight", sends(128, 64), SYNC_FLUSH),
+    Scenario("sync-512", "SYNC_FLUSH, 128 B, 512 in flight", sends(128, 512), SYNC_FLUSH),
+    Scenario(
+        "replicated-sync-512", "SYNC_MASTER, inSyncReplicas=2, 128 B, 512 in flight", replicated(512), REPLICATED_SYNC
+    ),
+    Scenario("replicated-async", "ASYNC_MASTER with a slave, 128 B, 64 in flight", replicated(64), REPLICATED_ASYNC),
 )
