@@ -33,7 +33,7 @@ async def pulls_until(replica: Replica, count: int) -> None:
 
 
 async def test_a_slave_shows_what_it_recovered_only_when_it_is_sure_to_stay(tmp_path: Path) -> None:
-    async with group(tmp_path, 2, failoverMode="Manual") as (first, second):
+    async with group(tmp_path, 2, failoverMode="Manual", slaveReadEnable="true") as (first, second):
         async with first.peer() as peer:
             for _ in range(3):
                 assert (await peer.send()).code == ResponseCode.SUCCESS
