@@ -14,13 +14,14 @@ from rocketmq_client.errors import InvalidArgument
 from rocketmq_client.group_consumer import QUEUE_BYTES_MAX, QUEUE_COUNT_MAX, GroupConsumer
 from rocketmq_client.instance import ClientInstance
 from rocketmq_client.membership import MessageModel
-from rocketmq_client.messages import MessageView
+from rocketmq_client.messages import MessageView, light_queue_topic
 from rocketmq_client.offsets import OffsetStore
 from rocketmq_client.process_queue import ProcessQueue
 from rocketmq_client.pulling import PullResult
 from rocketmq_client.start_offsets import ConsumeFrom
 from rocketmq_client.subscriptions import ALL, Filter, subscription
 from rocketmq_common import names
+from rocketmq_common.light_queues import LIGHT_QUEUE_ID
 from rocketmq_remoting import bodies
 from rocketmq_remoting.bodies import MessageQueue, SubscriptionData
 
@@ -104,6 +105,17 @@ class LitePullConsumer(GroupConsumer):
         """The readable queues of ``topic``; raises TopicNotFound."""
         return (await self._instance.routes.get(topic)).read_queues
 
+    async def light_queues(self, topic: str, *queue_names: str) -> tuple[MessageQueue, ...]:
+        """The light queues of these names at every broker of ``topic``, whose messages name them: give them to `assign`.
+
+        Raises TopicNotFound, InvalidArgument.
+        """
+        route = await self._instance.routes.get(topic)
+        brokers = sorted({queue.broker_name for queue in route.read_queues})
+        return tuple(
+            MessageQueue(light_queue_topic(name), broker, LIGHT_QUEUE_ID) for name in queue_names for broker in brokers
+        )
+
     async def assign(self, queues: Iterable[MessageQueue] | Mapping[MessageQueue, int], wanted: Filter = ALL) -> None:
         """Read exactly these queues; a map gives the first offset of each. Not together with ``topics``.
 
@@ -113,7 +125,8 @@ class LitePullConsumer(GroupConsumer):
             raise InvalidArgument("the consumer subscribes to topics", hint="use either topics or assign")
         chosen = set(queues)
         for topic in {queue.topic for queue in chosen}:
-            await self._instance.routes.get(topic)
+            if not names.is_light_queue(topic):  # No name server knows those.
+                await self._instance.routes.get(topic)
             self._subscriptions[topic] = subscription(topic, wanted)
         self._starts = dict(queues) if isinstance(queues, Mapping) else {}
         self._chosen = chosen

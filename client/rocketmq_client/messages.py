@@ -12,6 +12,7 @@ from rocketmq_client.errors import InvalidArgument
 from rocketmq_common import names, sysflags
 from rocketmq_common import properties as props
 from rocketmq_common.batches import decode_batch
+from rocketmq_common.light_queues import SEPARATOR
 from rocketmq_common.message_ids import unpack_host
 from rocketmq_common.records import StoredMessage, decode_messages
 from rocketmq_remoting.bodies import MessageQueue
@@ -24,7 +25,8 @@ class Message:
     ``keys`` are looked up by `Admin.messages_by_key`; ``tag`` is what consumers filter by. ``delay_level`` 1…18 stands for
     1s 5s 10s 30s 1m 2m 3m 4m 5m 6m 7m 8m 9m 10m 20m 30m 1h 2h unless the broker says otherwise. ``delay_ms`` is any delay from the
     moment the broker has the message, ``deliver_at_ms`` a time in ms since the epoch; one of the three at most.
-    Messages of one ``sharding_key`` go to one queue, in order.
+    Messages of one ``sharding_key`` go to one queue, in order. ``light_queues`` names inboxes in which the message stands too
+    (`LitePullConsumer.light_queues`); the broker must allow them (enableLmq, enableMultiDispatch).
     """
 
     topic: str
@@ -36,6 +38,7 @@ class Message:
     delay_ms: int = 0
     deliver_at_ms: int = 0
     sharding_key: str = ""
+    light_queues: tuple[str, ...] = ()
     flag: int = 0
     wait_store_ok: bool = True
 
@@ -236,6 +239,9 @@ def wire_properties(message: Message, unique_id: str) -> dict[str, str]:
     result.update(_delay_properties(message))
     if message.sharding_key:
         result[props.PROPERTY_SHARDING_KEY] = message.sharding_key
+    if message.light_queues:
+        named = SEPARATOR.join(light_queue_topic(name) for name in message.light_queues)
+        result[props.PROPERTY_INNER_MULTI_DISPATCH] = named
     result[props.PROPERTY_UNIQUE_KEY] = unique_id
     result[props.PROPERTY_WAIT_STORE_OK] = "true" if message.wait_store_ok else "false"
     return result
@@ -261,6 +267,15 @@ def _delay_properties(message: Message) -> dict[str, str]:
             hint = "use 1 to 18" if name == props.PROPERTY_DELAY_LEVEL else "leave it out to send at once"
             raise InvalidArgument(f"the delay ({name}) is negative: {value}", hint=hint)
     return {name: str(value) for name, value in found.items()}
+
+
+def light_queue_topic(name: str) -> str:
+    """The name under which brokers know the light queue ``name``; raises InvalidArgument when they would not take it."""
+    if SEPARATOR in name or not name:
+        raise InvalidArgument(f"light queue {name!r} is empty or holds a comma", hint="commas separate light queues")
+    topic = name if names.is_light_queue(name) else names.LIGHT_QUEUE_PREFIX + name
+    check_topic(topic)
+    return topic
 
 
 def check_topic(topic: str) -> None:

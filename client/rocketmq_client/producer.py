@@ -457,6 +457,8 @@ def _check_batch(messages: Sequence[Message]) -> Message:
             raise InvalidArgument(f"a batch is of one topic, not {first.topic} and {message.topic}")
         if message.delay_level or message.delay_ms or message.deliver_at_ms:
             raise InvalidArgument("a batch cannot be delayed", hint="send delayed messages one by one")
+        if message.light_queues:
+            raise InvalidArgument("a batch cannot stand in light queues", hint="send such messages one by one")
         if message.wait_store_ok != first.wait_store_ok:
             raise InvalidArgument("wait_store_ok differs within the batch")
     return first

@@ -13,6 +13,7 @@ from rocketmq_client.subscriptions import is_wanted
 from rocketmq_common import names, sysflags
 from rocketmq_common import properties as props
 from rocketmq_common.batches import BatchError
+from rocketmq_common.light_queues import light_places
 from rocketmq_common.records import RecordError
 from rocketmq_remoting.bodies import MessageQueue, SubscriptionData
 from rocketmq_remoting.codes import RequestCode, ResponseCode
@@ -60,6 +61,8 @@ class Puller:
         self._group = group
         self._suggested: dict[MessageQueue, int] = {}
         self._retry_topic = names.retry_topic(group)
+        # Names of brokers that have no lite pull: those before 5.0.
+        self._without_lite: set[str] = set()
 
     def forget(self, queue: MessageQueue) -> None:
         """The queue is not pulled from any more."""
@@ -107,8 +110,14 @@ class Puller:
             max_msg_bytes=bytes_max,
             request_source=-1,
         )
+        lite = lite and queue.broker_name not in self._without_lite
         code = RequestCode.LITE_PULL_MESSAGE if lite else RequestCode.PULL_MESSAGE
         answer = await self._instance.call(address, code, header, broker_name=queue.broker_name, timeout_ms=timeout_ms)
+        if lite and answer.code == ResponseCode.REQUEST_CODE_NOT_SUPPORTED:
+            self._without_lite.add(queue.broker_name)
+            answer = await self._instance.call(
+                address, RequestCode.PULL_MESSAGE, header, broker_name=queue.broker_name, timeout_ms=timeout_ms
+            )
         status = _STATUSES.get(answer.code)  # type: ignore[call-overload]
         if status is None:
             raise refusal(answer.code, answer.remark, f"pull of {queue.topic}:{queue.queue_id} at {queue.broker_name}")
@@ -126,6 +135,10 @@ class Puller:
         try:
             for view in view_messages(body, queue.broker_name, offset_delta):
                 view.queue = queue
+                if names.is_light_queue(queue.topic):
+                    # The record bears its place in the topic; that in the light queue is noted beside it.
+                    places = light_places(view.stored.topic, view.stored.properties)
+                    view.queue_offset = places.get(queue.topic, view.queue_offset)
                 if view.queue_offset < offset:
                     continue  # the head of an inner batch that was partly consumed before
                 if subscription.tags_set and not is_wanted(subscription, view.tag):

@@ -8,8 +8,10 @@ from typing import Any
 
 import msgspec
 
+from rocketmq_client.admin import seeking
 from rocketmq_client.admin.access import Access, BrokerAddress, convert, parse
 from rocketmq_client.admin.connections import ClientConnection, ConsumerConnections
+from rocketmq_client.admin.seeking import LATEST
 from rocketmq_client.admin.topics import queue_from
 from rocketmq_client.errors import GroupNotFound, InvalidArgument, NobodyOnline, NotFound, RequestRefused, TopicNotFound
 from rocketmq_client.routes import Route
@@ -17,8 +19,6 @@ from rocketmq_common import names
 from rocketmq_common.groups import SubscriptionGroupConfig, group_config_from
 from rocketmq_remoting.bodies import MessageQueue
 from rocketmq_remoting.codes import RequestCode, ResponseCode
-
-LATEST = -1
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,49 +188,28 @@ class Groups:
 
         ``force`` allows moving forward past what is not consumed. Raises TopicNotFound, GroupNotFound.
         """
-        header = {
-            "topic": topic,
-            "group": group,
-            "timestamp": str(timestamp_ms),
-            "isForce": "true" if force else "false",
-            "queueId": "-1",
-            "offset": "-1",
-        }
+        route = await self._route(topic)
         result: dict[MessageQueue, int] = {}
-        for _, answer in await self._access.each(
-            await self._access.masters_of(await self._route(topic)),
-            lambda b: self._access.ask(b.address, RequestCode.INVOKE_BROKER_TO_RESET_OFFSET, header),
+        for _, moved in await self._access.each(
+            await self._access.masters_of(route),
+            lambda b: seeking.seek_all(self._access, b, route, group, timestamp_ms, force=force),
         ):
-            table = parse(answer.body).get("offsetTable") or {}
-            result |= {queue_from(key): int(offset) for key, offset in table.items()}
+            result |= moved
         return dict(sorted(result.items()))
 
     async def seek_queue(self, group: str, queue: MessageQueue, offset: int) -> None:
-        """Move the group on one queue to ``offset``, also while its consumers run; raises TopicNotFound, GroupNotFound."""
-        header = {
-            "topic": queue.topic,
-            "group": group,
-            "timestamp": str(LATEST),
-            "isForce": "true",
-            "queueId": str(queue.queue_id),
-            "offset": str(offset),
-        }
+        """Move the group on one queue to ``offset``, also while its consumers run; raises TopicNotFound, GroupNotFound.
+
+        Brokers before 5.1 can do so only for a group without running consumers: RequestRefused otherwise.
+        """
         await self._route(queue.topic)
-        address = self._access.instance.routes.master(queue.broker_name)
-        await self._access.ask(address, RequestCode.INVOKE_BROKER_TO_RESET_OFFSET, header)
+        await seeking.seek_one(self._access, group, queue, offset)
 
     async def commit(self, group: str, offsets: Mapping[MessageQueue, int]) -> None:
         """Set committed offsets as a consumer would; for groups without running consumers."""
         for queue, offset in offsets.items():
             await self._route(queue.topic)
-            header = {
-                "consumerGroup": group,
-                "topic": queue.topic,
-                "queueId": str(queue.queue_id),
-                "commitOffset": str(offset),
-            }
-            address = self._access.instance.routes.master(queue.broker_name)
-            await self._access.ask(address, RequestCode.UPDATE_CONSUMER_OFFSET, header)
+            await seeking.commit(self._access, group, queue, offset)
 
     async def copy_offsets(self, source: str, target: str, *, topic: str) -> None:
         """Give group ``target`` the progress of ``source`` on ``topic``, creating it if need be; raises TopicNotFound."""

@@ -13,6 +13,7 @@ from rocketmq_client import (
     ConsumeFrom,
     GroupNotFound,
     InvalidArgument,
+    LitePullConsumer,
     MessageNotFound,
     MessageQueue,
     NobodyOnline,
@@ -20,10 +21,12 @@ from rocketmq_client import (
     PermissionDenied,
     Producer,
     PushConsumer,
+    RequestRefused,
     SubscriptionGroupConfig,
     TopicNotFound,
 )
 from rocketmq_client.tests.conftest import until
+from rocketmq_remoting.codes import RequestCode, ResponseCode
 from rocketmq_testkit.fake_cluster import FakeCluster
 
 
@@ -194,3 +197,33 @@ def test_the_client_loads_neither_web_nor_command_line_libraries():
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+async def test_a_broker_that_moves_no_absent_consumers_has_its_offsets_set_one_by_one(cluster):
+    cluster.create_topic("orders", 2)
+    async with Producer(cluster.name_server) as producer, Admin(cluster.name_server) as admin:
+        for queue_id in (0, 1, 1):
+            await producer.send("orders", b"x", queue=MessageQueue("orders", "broker-a", queue_id))
+        refuses = RequestCode.INVOKE_BROKER_TO_RESET_OFFSET, ResponseCode.CONSUMER_NOT_ONLINE
+        cluster.broker.fail(*refuses)
+        first, second = (MessageQueue("orders", "broker-a", queue_id) for queue_id in (0, 1))
+        assert await admin.groups.seek("g", "orders") == {first: 1, second: 2}
+        assert cluster.committed("g", "orders") == 3
+        cluster.broker.fail(*refuses)
+        assert await admin.groups.seek("g", "orders", 0, force=False) == {first: 0, second: 0}
+        cluster.broker.fail(*refuses)
+        assert await admin.groups.seek("g", "orders", force=False) == {}
+        assert cluster.committed("g", "orders") == 0
+
+
+async def test_a_broker_without_moves_of_one_queue_is_never_asked_for_one(cluster):
+    cluster.create_topic("orders", 2)
+    del cluster.broker.config["useServerSideResetOffset"]
+    queue = MessageQueue("orders", "broker-a", 1)
+    async with Admin(cluster.name_server) as admin:
+        await admin.groups.seek_queue("g", queue, 0)
+        assert cluster.broker.offsets == {("g", "orders", 1): 0}
+        async with LitePullConsumer(cluster.name_server, group="g", topics="orders"):
+            with pytest.raises(RequestRefused, match="on one queue"):
+                await admin.groups.seek_queue("g", queue, 0)
+    assert RequestCode.INVOKE_BROKER_TO_RESET_OFFSET not in cluster.broker.requests

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from rocketmq_client import ConsumeFrom, InvalidArgument, LitePullConsumer, MessageQueue, MessageView, Producer
+from rocketmq_client import ConsumeFrom, InvalidArgument, LitePullConsumer, Message, MessageQueue, MessageView, Producer
 from rocketmq_client.tests.conftest import until
-from rocketmq_remoting.codes import RequestCode
+from rocketmq_remoting.codes import RequestCode, ResponseCode
 from rocketmq_testkit.fake_cluster import FakeCluster
 
 
@@ -146,3 +146,40 @@ async def test_topics_and_assignments_do_not_mix(cluster):
     async with LitePullConsumer(cluster.name_server, group="g", topics="orders") as consumer:
         with pytest.raises(InvalidArgument, match="either"):
             await consumer.assign([MessageQueue("orders", "broker-a", 0)])
+
+
+async def test_light_queues_are_read_like_others_and_keep_their_own_offsets(cluster: FakeCluster) -> None:
+    async with Producer(cluster.name_server) as producer:
+        for number in range(6):
+            lights = ("all", "odd") if number % 2 else ("all",)
+            await producer.send(Message(topic="inbox", body=str(number).encode(), light_queues=lights))
+    async with LitePullConsumer(cluster.name_server, group="%LMQ%reader", consume_from=ConsumeFrom.FIRST) as consumer:
+        (queue,) = await consumer.light_queues("inbox", "odd")
+        await consumer.assign([queue])
+        got = await poll_all(consumer, 3)
+        assert [(m.body, m.queue_offset, m.queue.topic) for m in got] == [
+            (b"1", 0, "%LMQ%odd"),
+            (b"3", 1, "%LMQ%odd"),
+            (b"5", 2, "%LMQ%odd"),
+        ]
+        await consumer.commit()
+        assert await consumer.committed(queue) == 3
+
+
+@pytest.mark.parametrize("name", ["", "a,b", "a/b", "x" * 128])
+async def test_a_light_queue_that_no_broker_would_take_is_refused_here(cluster: FakeCluster, name: str) -> None:
+    async with Producer(cluster.name_server) as producer:
+        with pytest.raises(InvalidArgument):
+            await producer.send(Message(topic="inbox", body=b"", light_queues=(name,)))
+
+
+async def test_a_broker_without_lite_pull_is_asked_by_plain_pulls(cluster: FakeCluster) -> None:
+    await fill(cluster, 3)
+    cluster.broker.fail(RequestCode.LITE_PULL_MESSAGE, ResponseCode.REQUEST_CODE_NOT_SUPPORTED, times=1000)
+    async with LitePullConsumer(
+        cluster.name_server, group="g", topics="orders", consume_from=ConsumeFrom.FIRST
+    ) as consumer:
+        assert len(await poll_all(consumer, 3)) == 3
+        await fill(cluster, 1)
+        assert len(await poll_all(consumer, 1)) == 1
+    assert cluster.broker.requests.count(RequestCode.LITE_PULL_MESSAGE) == 1
