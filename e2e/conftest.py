@@ -15,6 +15,16 @@ from e2e import toolchain
 from e2e.clusters import TEST_BROKER_SETTINGS, Cluster, Kind
 from e2e.drivers import Driver, go_driver, java_driver, python_driver
 
+# The shared servers offer what some tests need and none minds: a broker for each would cost more than all its tests.
+SHARED_SETTINGS = {
+    **TEST_BROKER_SETTINGS,
+    "recallMessageEnable": "true",
+    "transactionTimeOut": "1000",
+    "transactionCheckInterval": "1000",
+    "transactionCheckMax": "3",
+    # Apache notes ends in batches of this age; a restart must not come in between.
+    "transactionOpBatchInterval": "200",
+}
 REQUIRE_PEERS = "ROCKETMQ_REQUIRE_PEERS"
 
 
@@ -51,7 +61,7 @@ def peer_kind(request: pytest.FixtureRequest) -> Kind:
 @pytest.fixture(scope="session")
 def cluster(peer_kind: Kind, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     """One name server and one broker for all tests that do not break them."""
-    with Cluster(peer_kind, tmp_path_factory.mktemp("cluster") / "shared", settings=TEST_BROKER_SETTINGS) as running:
+    with Cluster(peer_kind, tmp_path_factory.mktemp("cluster") / "shared", settings=SHARED_SETTINGS) as running:
         yield running
 
 
@@ -65,7 +75,17 @@ def apache_cluster(
         return
     with tools():
         toolchain.apache()
-    with Cluster(Kind.APACHE, tmp_path_factory.mktemp("apache") / "shared", settings=TEST_BROKER_SETTINGS) as running:
+    with Cluster(Kind.APACHE, tmp_path_factory.mktemp("apache") / "shared", settings=SHARED_SETTINGS) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def apache_4_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    """Apache's servers of 4.9."""
+    with tools():
+        toolchain.apache_4()
+    directory = tmp_path_factory.mktemp("apache4") / "shared"
+    with Cluster(Kind.APACHE, directory, settings=TEST_BROKER_SETTINGS, apache=toolchain.apache_4) as running:
         yield running
 
 

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"hash/crc32"
 	"os"
+	"strings"
 	"sync"
 	"time"
 
@@ -31,12 +32,14 @@ type message struct {
 	Tag        string            `json:"tag"`
 	Keys       string            `json:"keys"`
 	DelayLevel int               `json:"delay_level"`
+	Shard      string            `json:"shard"`
 	Properties map[string]string `json:"properties"`
 }
 
 type subscription struct {
 	Topic      string `json:"topic"`
 	Expression string `json:"expression"`
+	SQL        string `json:"sql"`
 }
 
 type request struct {
@@ -51,6 +54,7 @@ type request struct {
 	Orderly       bool           `json:"orderly"`
 	Broadcast     bool           `json:"broadcast"`
 	FailTimes     int            `json:"fail_times"`
+	State         string         `json:"state"`
 }
 
 type pushConsumer struct {
@@ -61,13 +65,14 @@ type pushConsumer struct {
 }
 
 type driver struct {
-	producers map[string]rocketmq.Producer
-	consumers map[string]*pushConsumer
+	producers    map[string]rocketmq.Producer
+	consumers    map[string]*pushConsumer
+	transactions map[string]*transactions
 }
 
 func main() {
 	rlog.SetLogLevel("error")
-	d := driver{producers: map[string]rocketmq.Producer{}, consumers: map[string]*pushConsumer{}}
+	d := driver{map[string]rocketmq.Producer{}, map[string]*pushConsumer{}, map[string]*transactions{}}
 	lines := bufio.NewScanner(os.Stdin)
 	lines.Buffer(make([]byte, 1<<16), lineSizeMax)
 	answers := json.NewEncoder(os.Stdout)
@@ -95,6 +100,8 @@ func (d *driver) run(r request) (any, error) {
 		return d.startProducer(r)
 	case "producer.send":
 		return d.send(r)
+	case "producer.request":
+		return d.request(r)
 	case "producer.running":
 		return d.producers[r.Name] != nil, nil
 	case "producer.stop":
@@ -114,6 +121,13 @@ func (d *driver) run(r request) (any, error) {
 		c := d.consumers[r.Name]
 		delete(d.consumers, r.Name)
 		return true, c.push.Shutdown()
+	case "transaction.send":
+		return d.sendInTransaction(r)
+	case "transaction.stop":
+		return d.stopTransactions(r)
+	}
+	if strings.HasPrefix(r.Command, "transaction.") {
+		return d.runTransaction(r)
 	}
 	return nil, fmt.Errorf("unknown command %q", r.Command)
 }
@@ -124,6 +138,8 @@ func (d *driver) startProducer(r request) (any, error) {
 		producer.WithGroupName(r.Group),
 		producer.WithInstanceName(r.Name),
 		producer.WithSendMsgTimeout(5*time.Second),
+		// Messages without a sharding key go to any queue.
+		producer.WithQueueSelector(producer.NewHashQueueSelector()),
 		producer.WithRetry(2))
 	if err != nil {
 		return nil, err
@@ -152,6 +168,9 @@ func (m message) build(topic string) *primitive.Message {
 	}
 	if m.DelayLevel > 0 {
 		out.WithDelayTimeLevel(m.DelayLevel)
+	}
+	if m.Shard != "" {
+		out.WithShardingKey(m.Shard)
 	}
 	for name, value := range m.Properties {
 		out.WithProperty(name, value)
@@ -252,8 +271,15 @@ func (d *driver) startConsumer(r request) (any, error) {
 			expression = "*"
 		}
 		selector := consumer.MessageSelector{Type: consumer.TAG, Expression: expression}
+		if s.SQL != "" {
+			selector = consumer.MessageSelector{Type: consumer.SQL92, Expression: s.SQL}
+		}
 		err := push.Subscribe(s.Topic, selector, func(_ context.Context, messages ...*primitive.MessageExt) (consumer.ConsumeResult, error) {
-			return c.take(messages, r.FailTimes), nil
+			failure := consumer.ConsumeRetryLater
+			if r.Orderly {
+				failure = consumer.SuspendCurrentQueueAMoment
+			}
+			return c.take(messages, r.FailTimes, failure), nil
 		})
 		if err != nil {
 			return nil, err
@@ -266,7 +292,7 @@ func (d *driver) startConsumer(r request) (any, error) {
 	return true, nil
 }
 
-func (c *pushConsumer) take(messages []*primitive.MessageExt, failTimes int) consumer.ConsumeResult {
+func (c *pushConsumer) take(messages []*primitive.MessageExt, failTimes int, failure consumer.ConsumeResult) consumer.ConsumeResult {
 	c.mutex.Lock()
 	defer c.mutex.Unlock()
 	outcome := consumer.ConsumeSuccess
@@ -292,7 +318,7 @@ func (c *pushConsumer) take(messages []*primitive.MessageExt, failTimes int) con
 		c.received = append(c.received, seen)
 		c.failures[m.MsgId]++
 		if c.failures[m.MsgId] <= failTimes {
-			outcome = consumer.ConsumeRetryLater
+			outcome = failure
 		}
 	}
 	return outcome

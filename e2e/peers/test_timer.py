@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import ExitStack
 from datetime import timedelta
 from typing import Any
 
 import pytest
 
-from e2e.clusters import TEST_BROKER_SETTINGS, Cluster, Kind
-from e2e.conftest import tools
+from e2e.clusters import Cluster, Kind
+from e2e.conftest import SHARED_SETTINGS, tools
 from e2e.drivers import Driver, PeerError
 from e2e.golden.stores import STORE_SETTINGS
 from e2e.peers.test_store_interchange import Session, reopen
@@ -22,22 +22,14 @@ from rocketmq_client import Producer
 pytestmark = [pytest.mark.peers, pytest.mark.timeout(240)]
 Unique = Callable[[str], str]
 Clients = Callable[[Driver, str, str], None]
-SETTINGS = {**TEST_BROKER_SETTINGS, "recallMessageEnable": "true"}
 # Apache's broker delivers at the end of a slot of a second, and a loaded machine later.
 LATE_MS_MAX = 20_000
 
 
-@pytest.fixture(scope="module")
-def timers(peer_kind: Kind, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
-    """A cluster that allows recalls."""
-    with Cluster(peer_kind, tmp_path_factory.mktemp("timers") / "timers", settings=SETTINGS) as running:
-        yield running
-
-
 @pytest.fixture
-def session(java5: Driver, timers: Cluster, clients: Clients, unique: Unique) -> Session:
+def session(java5: Driver, cluster: Cluster, clients: Clients, unique: Unique) -> Session:
     """A producer, and consumers by its method."""
-    return Session(java5, timers, clients, unique)
+    return Session(java5, cluster, clients, unique)
 
 
 def now_ms() -> int:
@@ -65,6 +57,20 @@ def test_a_timer_message_comes_when_it_is_due(session: Session, unique: Unique, 
     check_punctual(message, earliest.get(setter, wanted))
     assert (message["body"], message["tags"], message["keys"]) == ("later", "TagA", "k")
     assert message["message_id"] == sent["message_id"]
+
+
+def test_a_client_that_knows_no_timer_messages_may_set_the_property(
+    java4: Driver, cluster: Cluster, clients: Clients, unique: Unique
+) -> None:
+    session, topic = Session(java4, cluster, clients, unique), unique("Timer")
+    session.send(topic, [{"body": "first"}])
+    consumer = session.consume(topic, unique("group"))
+    java4.receive(consumer, 1)
+    before_ms = now_ms()
+    session.send(topic, [{"body": "later", "properties": {"TIMER_DELAY_SEC": "2"}}])
+    message = java4.receive(consumer, 2, timeout_seconds=60)[1]
+    assert message["body"] == "later"
+    check_punctual(message, before_ms + 2000)
 
 
 def test_messages_with_different_times_come_in_their_order(session: Session, unique: Unique) -> None:
@@ -114,13 +120,13 @@ def test_a_delay_beyond_the_limit_is_refused(session: Session, unique: Unique, d
     assert refused.value.code == 13
 
 
-def test_our_client_delays_and_recalls(timers: Cluster, session: Session, unique: Unique) -> None:
+def test_our_client_delays_and_recalls(cluster: Cluster, session: Session, unique: Unique) -> None:
     topic = unique("Timer")
     session.send(topic, [{"body": "first"}])
     consumer = session.consume(topic, unique("group"))
 
     async def go() -> tuple[str, str]:
-        async with Producer(timers.namesrv_address) as producer:
+        async with Producer(cluster.namesrv_address) as producer:
             gone = await producer.send(topic, "gone", delay=timedelta(seconds=5))
             await producer.send(topic, "kept", delay=timedelta(seconds=5))
             assert gone.recall_handle is not None
@@ -137,7 +143,7 @@ def test_a_restart_keeps_what_waits(
     if peer_kind is Kind.APACHE and ending == "SIGKILL":
         pytest.skip("Apache's broker repeats or loses timer messages after a kill")
     topic = unique("Timer")
-    with Cluster(peer_kind, tmp_path / "first", settings=SETTINGS) as first:
+    with Cluster(peer_kind, tmp_path / "first", settings=SHARED_SETTINGS) as first:
         session = Session(java5, first, clients, unique)
         session.send(topic, [{"body": "first"}])
         session.send(topic, [{"body": str(n), "setDelayTimeMs": 6000 + 500 * n} for n in range(10)])
@@ -147,7 +153,7 @@ def test_a_restart_keeps_what_waits(
         else:
             first.broker.process.stop()
     with ExitStack() as stack:
-        second = reopen(peer_kind, tmp_path / "second", first.broker, SETTINGS)
+        second = reopen(peer_kind, tmp_path / "second", first.broker, SHARED_SETTINGS)
         stack.callback(second.stop)
         session = Session(java5, second, clients, unique)
         consumer = session.consume(topic, unique("group"))

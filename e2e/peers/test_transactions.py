@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
-from e2e.clusters import TEST_BROKER_SETTINGS, Cluster, Kind
+from e2e.clusters import Cluster, Kind
+from e2e.conftest import SHARED_SETTINGS
 from e2e.drivers import Driver
 from e2e.processes import wait_until
 
@@ -15,22 +16,7 @@ pytestmark = [pytest.mark.peers, pytest.mark.timeout(180)]
 Unique = Callable[[str], str]
 Clients = Callable[[Driver, str, str], None]
 COMMIT, ROLLBACK, UNKNOWN = "COMMIT_MESSAGE", "ROLLBACK_MESSAGE", "UNKNOW"
-CHECK_MAX = 3
-QUICK_CHECKS = {
-    **TEST_BROKER_SETTINGS,
-    "transactionTimeOut": "1000",
-    "transactionCheckInterval": "1000",
-    "transactionCheckMax": str(CHECK_MAX),
-    # Apache notes ends in batches of this age; a restart must not come in between.
-    "transactionOpBatchInterval": "200",
-}
-
-
-@pytest.fixture(scope="module")
-def quick(peer_kind: Kind, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
-    """A cluster that asks producers every second."""
-    with Cluster(peer_kind, tmp_path_factory.mktemp("transactions") / "quick", settings=QUICK_CHECKS) as running:
-        yield running
+CHECK_MAX = int(SHARED_SETTINGS["transactionCheckMax"])
 
 
 def start_producer(java: Driver, cluster: Cluster, clients: Clients, name: str, group: str) -> str:
@@ -40,9 +26,9 @@ def start_producer(java: Driver, cluster: Cluster, clients: Clients, name: str, 
 
 
 @pytest.fixture
-def producer(java: Driver, quick: Cluster, unique: Unique, clients: Clients) -> str:
+def producer(java: Driver, cluster: Cluster, unique: Unique, clients: Clients) -> str:
     """Name of a started transactional producer."""
-    return start_producer(java, quick, clients, unique("tx"), unique("pg"))
+    return start_producer(java, cluster, clients, unique("tx"), unique("pg"))
 
 
 def consume(java: Driver, cluster: Cluster, unique: Unique, clients: Clients, topic: str) -> str:
@@ -77,7 +63,7 @@ def bodies(received: list[dict[str, Any]]) -> list[str]:
 
 
 def test_committed_messages_come_and_rolled_back_ones_do_not(
-    java: Driver, quick: Cluster, producer: str, unique: Unique, clients: Clients
+    java: Driver, cluster: Cluster, producer: str, unique: Unique, clients: Clients
 ) -> None:
     topic = unique("Topic")
     pairs = [(f"{state} {n}", state) for n in range(10) for state in (COMMIT, ROLLBACK)]
@@ -88,7 +74,7 @@ def test_committed_messages_come_and_rolled_back_ones_do_not(
 
     assert {one["status"] for one in sent} == {"SEND_OK"}
     assert [one["state"] for one in sent] == [state for _, state in pairs]
-    received = java.receive(consume(java, quick, unique, clients, topic), 14)
+    received = java.receive(consume(java, cluster, unique, clients, topic), 14)
     assert bodies(received) == sorted([f"{COMMIT} {n}" for n in range(10)] + ["end"] * 4)
     ids = {one["message_id"] for one in sent if one["state"] == COMMIT}
     mine = [message for message in received if message["body"] != "end"]
@@ -100,18 +86,18 @@ def test_committed_messages_come_and_rolled_back_ones_do_not(
 
 
 def test_a_message_goes_to_the_queue_that_its_producer_was_told(
-    java: Driver, quick: Cluster, producer: str, unique: Unique, clients: Clients
+    java: Driver, cluster: Cluster, producer: str, unique: Unique, clients: Clients
 ) -> None:
     topic = unique("Topic")
     sent = send(java, producer, topic, *[(f"m{n}", COMMIT) for n in range(8)])
-    received = java.receive(consume(java, quick, unique, clients, topic), 8)
+    received = java.receive(consume(java, cluster, unique, clients, topic), 8)
     told = {one["message_id"]: one["queue_id"] for one in sent}
     assert {message["message_id"]: message["queue_id"] for message in received} == told
 
 
 @pytest.mark.parametrize("answer", [COMMIT, ROLLBACK])
 def test_an_unknown_transaction_is_asked_about_and_the_answer_decides(
-    java: Driver, quick: Cluster, producer: str, unique: Unique, clients: Clients, answer: str
+    java: Driver, cluster: Cluster, producer: str, unique: Unique, clients: Clients, answer: str
 ) -> None:
     topic = unique("Topic")
     java.call("transaction.answer", name=producer, state=answer)
@@ -125,12 +111,12 @@ def test_an_unknown_transaction_is_asked_about_and_the_answer_decides(
     assert check["properties"]["TRANSACTION_CHECK_TIMES"] == "1"
     send(java, producer, topic, ("end", COMMIT))
     wanted = ["end", "open"] if answer == COMMIT else ["end"]
-    received = java.receive(consume(java, quick, unique, clients, topic), len(wanted))
+    received = java.receive(consume(java, cluster, unique, clients, topic), len(wanted))
     assert bodies(received) == wanted
 
 
 def test_an_answer_to_a_later_question_counts_once(
-    java: Driver, quick: Cluster, producer: str, unique: Unique, clients: Clients
+    java: Driver, cluster: Cluster, producer: str, unique: Unique, clients: Clients
 ) -> None:
     topic = unique("Topic")
     send(java, producer, topic, ("open", UNKNOWN))
@@ -138,14 +124,14 @@ def test_an_answer_to_a_later_question_counts_once(
 
     java.call("transaction.answer", name=producer, state=COMMIT)
 
-    consumer = consume(java, quick, unique, clients, topic)
+    consumer = consume(java, cluster, unique, clients, topic)
     java.receive(consumer, 1, timeout_seconds=60)
     send(java, producer, topic, ("end", COMMIT))
     assert bodies(java.receive(consumer, 2)) == ["end", "open"]
 
 
 def test_after_the_last_question_the_message_is_set_aside(
-    java: Driver, quick: Cluster, producer: str, unique: Unique, clients: Clients
+    java: Driver, cluster: Cluster, producer: str, unique: Unique, clients: Clients
 ) -> None:
     topic = unique("Topic")
     body = unique("endless")
@@ -153,7 +139,7 @@ def test_after_the_last_question_the_message_is_set_aside(
     send(java, producer, topic, (body, UNKNOWN))
 
     checks = wait_checks(java, producer, CHECK_MAX)
-    aside = consume(java, quick, unique, clients, "TRANS_CHECK_MAX_TIME_TOPIC")
+    aside = consume(java, cluster, unique, clients, "TRANS_CHECK_MAX_TIME_TOPIC")
 
     def is_aside() -> bool:
         return body in bodies(java.call("consumer.received", name=aside))
@@ -169,7 +155,7 @@ def test_a_transaction_that_was_open_when_the_broker_ended_is_asked_about_by_the
     ending: str,
 ) -> None:  # fmt: skip
     topic = unique("Topic")
-    settings = {**QUICK_CHECKS, "transactionCheckMax": "50", "autoCreateTopicEnable": "true"}
+    settings = {**SHARED_SETTINGS, "transactionCheckMax": "50"}
     with Cluster(peer_kind, tmp_path_factory.mktemp("transactions") / ending, settings=settings) as cluster:
         producer = start_producer(java, cluster, clients, unique("tx"), unique("pg"))
         send(java, producer, topic, ("before", COMMIT), ("dropped", ROLLBACK), ("open", UNKNOWN))

@@ -1,7 +1,7 @@
-"""Apache's C++ client 1.2 through the Python package ``rocketmq``, at the command of a test: one JSON object a line, one answer a line.
+"""Apache's C++ client 1.2 through the Python package ``rocketmq``, at the command of a test, a JSON object a line each way.
 
-Run by the path of this file with the package's directory on PYTHONPATH (see ``e2e.toolchain.python_peer``): the package has no place
-in our environment, and its native library runs threads that only the end of their process ends for certain.
+Run by the path of this file with the package's directory on PYTHONPATH (see ``e2e.toolchain.python_peer``): the package
+has no place in our environment, and its native library runs threads that only the end of their process ends for certain.
 """
 
 from __future__ import annotations
@@ -178,7 +178,7 @@ def main() -> None:
         fields = json.loads(line)
         try:
             answer = {"result": peer.run(fields.pop("command"), fields)}
-        except Exception as error:  # whatever the client raises is the test's to judge
+        except Exception as error:  # noqa: BLE001 - whatever the client raises is the test's to judge
             answer = {"error": f"{type(error).__name__}: {error}", "code": getattr(error, "error", None)}
         answers.write(json.dumps(answer) + "\n")
     # Neither destructors nor shutdowns: they wait for brokers that may be gone.
