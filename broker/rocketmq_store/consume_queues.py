@@ -30,6 +30,8 @@ BLANK_UNIT = UNIT.pack(0, 0x7FFFFFFF, 0)
 ALLOCATION_STEP = 65_536
 # Of the newest entries of a queue that this process wrote, taken for present in memory.
 HOT_COUNT = 8192
+# Behind every log.
+UNWRITTEN = 1 << 62
 
 
 def encode_units(physical_offsets: Sequence[int], sizes: Sequence[int], tags_codes: Sequence[int]) -> bytes:
@@ -256,17 +258,31 @@ class ConsumeQueue:
         self.min_offset = min(self.min_offset, end)
 
     def first_at_or_after(self, log_offset: int) -> int:
-        """The first entry whose record starts at or behind ``log_offset``; `end` when there is none. Raises OSError."""
+        """The first entry whose record starts at or behind ``log_offset``, or that was never written; `end` when there is none.
+
+        Raises OSError.
+        """
         if not self.segment_firsts:
             return self.end
         low, high = self.segment_firsts[0], self.end
         while low < high:
             middle = (low + high) // 2
-            if self.unit(middle)[0] < log_offset:
+            physical_offset, size, _ = self.unit(middle)
+            if physical_offset < log_offset and size > 0:
                 low = middle + 1
             else:
                 high = middle
         return low
+
+    @property
+    def log_end(self) -> int:
+        """Log offset behind the record of the last entry; `UNWRITTEN` when a power loss kept a younger file but not that entry."""
+        if not self.segment_firsts or self.end <= self.segment_firsts[0]:
+            return 0
+        physical_offset, size, _ = self.unit(self.end - 1)
+        if size <= 0:
+            return UNWRITTEN
+        return physical_offset + size if size != 0x7FFFFFFF else 0
 
     def correct_min_offset(self, log_min_offset: int) -> None:
         """Move `min_offset` to the first entry whose record is still in the log (ConsumeQueue.correctMinOffset)."""

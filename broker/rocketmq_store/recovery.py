@@ -18,7 +18,7 @@ from rocketmq_common.files import FileSystem
 from rocketmq_common.light_queues import LIGHT_QUEUE_ID
 from rocketmq_store.checkpoint import ApacheCheckpoint, Checkpoint, RecoveryHint
 from rocketmq_store.commit_log import CommitLog
-from rocketmq_store.consume_queues import ConsumeQueue
+from rocketmq_store.consume_queues import UNWRITTEN, ConsumeQueue
 from rocketmq_store.errors import StoreCorrupt
 from rocketmq_store.index import BUILD_BATCH_COUNT, Index
 from rocketmq_store.index_recovery import restore_index
@@ -193,7 +193,7 @@ class Recovery:
         for problem in self._queues.problems:
             self._demand_rebuild(problem)
         queues = [queue for queue in self._queues.by_key.values() if queue.segment_firsts]
-        self._queue_end = max((_log_end(queue) for queue in queues), default=0)
+        self._queue_end = max((queue.log_end for queue in queues if queue.log_end != UNWRITTEN), default=0)
         hint = self._hint
         if hint is None:
             self._known_end = 0 if self._is_unclean else self._queue_end
@@ -204,7 +204,7 @@ class Recovery:
         count = units = firsts = 0
         for queue in queues:
             end = queue.end
-            if _log_end(queue) > hint.consistent_offset:
+            if queue.log_end > hint.consistent_offset:
                 end = queue.first_at_or_after(hint.consistent_offset)
             if end > queue.segment_firsts[0]:
                 count += 1
@@ -454,7 +454,7 @@ class Recovery:
             bound = self.end_offset
             if self._rebuild_queues and id(queue) not in self._seen:
                 bound = self._log.min_offset
-            if _log_end(queue) > bound:
+            if queue.log_end > bound:
                 queue.cut(queue.first_at_or_after(bound))
                 if not queue.is_dirty:
                     self._queues.mark_dirty(queue)
@@ -490,11 +490,3 @@ def _stands_at(record: Scanned, queue: ConsumeQueue, offset: int) -> bool:
     if queue.is_light:
         return stored_places(record.topic, record.properties).get(queue.topic) == offset
     return record.queue_offset == offset and record.queue_id == queue.queue_id and record.topic == queue.topic.encode()
-
-
-def _log_end(queue: ConsumeQueue) -> int:
-    """Log offset behind the record of the queue's last entry."""
-    if not queue.segment_firsts or queue.end <= queue.segment_firsts[0]:
-        return 0
-    physical_offset, size, _ = queue.unit(queue.end - 1)
-    return physical_offset + size if size != 0x7FFFFFFF else 0
