@@ -69,6 +69,8 @@ class Process:
         self.directory = directory
         self.output = directory / f"{name}.out"
         self.environment = environment or {}
+        # The group id that the child runs under, if not this process's (root).
+        self.group: int | None = None
         self.popen: subprocess.Popen[bytes] | None = None
         self.started_monotonic = 0.0
 
@@ -91,6 +93,7 @@ class Process:
                 stderr=subprocess.STDOUT,
                 env=os.environ | self.environment,
                 start_new_session=True,
+                group=self.group,
             )
 
     @property

@@ -11,7 +11,7 @@ import traceback
 from collections.abc import Sequence
 from pathlib import Path
 
-from e2e.chaos import bit_flips, disks, ha_port, kills, stores
+from e2e.chaos import bit_flips, disks, ha_port, java_failover, kills, stores
 from e2e.chaos.outcomes import PROBLEMS_SHOWN_MAX, Experiment, Outcome, Scale, table
 
 DEFAULT_SEED = 20261124
@@ -29,6 +29,8 @@ EXPERIMENTS: dict[str, Experiment] = {
     "power-cut-async": disks.power_cut_async,
     "power-cut-sync": disks.power_cut_sync,
     "full-disk": disks.full_disk,
+    "failover-java": java_failover.killed,
+    "switchover-java": java_failover.switched,
     "ha-port": ha_port.run,
 }
 

@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Self
 
 from e2e import frames
 from e2e.clusters import environment
 from e2e.processes import Process, free_port, wait_until
+from rocketmq_tools.embedded.directories import ClusterDirectory
+from rocketmq_tools.embedded.leases import ask_for
 
 GROUP = "group-b0"
 CLUSTER = "failover"
@@ -24,27 +27,36 @@ SMALL_STORE = {
 
 
 class ReplicaGroup:
-    """``count`` replicas and no name server: who leads is told by the lease. ``with`` starts and ends them."""
+    """``count`` replicas, without a name server unless ``namesrvAddr`` names one: the lease tells who leads.
+    ``with`` starts and ends them.
 
-    def __init__(self, directory: Path, count: int = 3, **settings: str) -> None:
+    ``network`` names a group id for each replica's process, by which a test tells their packets apart.
+    """
+
+    def __init__(
+        self, directory: Path, count: int = 3, *, name: str = GROUP, network: Sequence[int | None] = (), **settings: str
+    ) -> None:
+        self.name = name
         self.leases = directory / "leases"
         self.replicas: list[Process] = []
         self.addresses: list[str] = []
         self.stores: list[Path] = []
         for index in range(count):
             port = free_port((-2, 1))
-            home = directory / f"replica-{index}"
+            home = directory / f"{name}-{index}"
             home.mkdir(parents=True)
             values = {
-                "brokerClusterName": CLUSTER, "brokerName": GROUP, "brokerId": str(index), "brokerRole": "SYNC_MASTER",
+                "brokerClusterName": CLUSTER, "brokerName": name, "brokerId": str(index), "brokerRole": "SYNC_MASTER",
                 "brokerIP1": "127.0.0.1", "bindAddress": "127.0.0.1", "listenPort": str(port), "haListenPort": str(port + 1),
                 "httpPort": "0", "storePathRootDir": str(home / "store"), "totalReplicas": str(count), "inSyncReplicas": str(count),
-                "failoverMode": "Automatic", "leaseDirectory": str(self.leases), "replicaName": name_of(index),
+                "failoverMode": "Automatic", "leaseDirectory": str(self.leases), "replicaName": self.name_of(index),
                 **SMALL_STORE, **settings,
             }  # fmt: skip
             words = [part for key, value in values.items() for part in ("--set", f"{key}={value}")]
             command = [sys.executable, "-m", "rocketmq_broker", *words]
-            self.replicas.append(Process(name_of(index), command, home, environment(home)))
+            replica = Process(self.name_of(index), command, home, environment(home))
+            replica.group = network[index] if network else None
+            self.replicas.append(replica)
             self.addresses.append(f"127.0.0.1:{port}")
             self.stores.append(home / "store")
 
@@ -61,7 +73,7 @@ class ReplicaGroup:
     def lease(self) -> dict[str, Any]:
         """The lease's record; empty before the first."""
         try:
-            record: dict[str, Any] = json.loads((self.leases / f"{GROUP}.json").read_bytes())["record"]
+            record: dict[str, Any] = json.loads((self.leases / f"{self.name}.json").read_bytes())["record"]
         except FileNotFoundError:
             return {}
         return record
@@ -117,12 +129,8 @@ class ReplicaGroup:
 
     def ask_for(self, index: int) -> None:
         """A planned switchover, as the command line asks for it."""
-        from rocketmq_tools.embedded.directories import ClusterDirectory
-        from rocketmq_tools.embedded.leases import ask_for
+        ask_for(ClusterDirectory(self.leases.parent), self.name, self.name_of(index))
 
-        ask_for(ClusterDirectory(self.leases.parent), GROUP, name_of(index))
-
-
-def name_of(index: int) -> str:
-    """Name of a replica, as it stands in the lease."""
-    return f"{GROUP}-{index}"
+    def name_of(self, index: int) -> str:
+        """Name of a replica, as it stands in the lease."""
+        return f"{self.name}-{index}"
