@@ -155,9 +155,12 @@ class Election:
         return self._handover_since is not None
 
     def is_changing(self, now: float) -> bool:
-        """The lease changes hands in a moment, on purpose: nobody holds it, or its holder is asked to hand it over."""
+        """The lease changes hands in a moment: nobody holds it, its holder is asked to hand it over, or its time is nearly over."""
         record = self.record
-        return (not record.holder or bool(record.target)) and now - self._changed_at < self._duration_s
+        if not self.is_holder and now > self._vacant_since() - self._settings.lease_retry_period / 1000:
+            # Not for ever: where nobody can be elected, nothing changes soon.
+            return now < self._vacant_since() + self._duration_s
+        return bool(record.target) and now - self._changed_at < self._duration_s
 
     def may_follow(self, epoch: int) -> bool:
         """Whether the master of ``epoch`` may be acknowledged anything."""

@@ -51,6 +51,8 @@ class Forwarding:
         self._size = 0
         self.passed_on_count = 0
         self.is_active = False
+        # Somebody waits for the master to be known.
+        self.is_waiting = False
 
     def attach(self, *tables: dict[int, Route]) -> None:
         """The tables of the servers whose rows are exchanged, all with the same rows; a replica begins as a slave."""
@@ -129,14 +131,18 @@ class Forwarding:
         return Response(answer.code, bytes(answer.raw_ext()), answer.remark, answer.body)
 
     async def _link(self, deadline: float) -> Connection:
-        while True:
-            problem = NOT_MASTER
-            if address := self._master():
-                try:
-                    return await self._client.connect(address)
-                except RemotingConnectError as error:
-                    # The lease may name a master that died.
-                    problem = f"the group's master: {error}"
-            if monotonic() > deadline or not self.is_active:
-                raise RemotingError(ResponseCode.SERVICE_NOT_AVAILABLE, problem)
-            await asyncio.sleep(MASTER_POLL_MS / 1000)
+        try:
+            while True:
+                problem = NOT_MASTER
+                if address := self._master():
+                    try:
+                        return await self._client.connect(address)
+                    except RemotingConnectError as error:
+                        # The lease may name a master that died.
+                        problem = f"the group's master: {error}"
+                if monotonic() > deadline or not self.is_active:
+                    raise RemotingError(ResponseCode.SERVICE_NOT_AVAILABLE, problem)
+                self.is_waiting = True
+                await asyncio.sleep(MASTER_POLL_MS / 1000)
+        finally:
+            self.is_waiting = False

@@ -39,7 +39,7 @@ logger = logging.getLogger(__name__)
 STATE_FILE_NAME = "failover.json"
 BOOT_ID_FILE = Path("/proc/sys/kernel/random/boot_id")
 GUARD_INTERVAL_MS = 100
-# Between two looks at a lease that changes hands on purpose: senders wait meanwhile.
+# Between two looks at a lease that changes hands, or while senders wait for a master.
 CHANGING_RETRY_PERIOD_MS = 100
 # Of one round against a lease that others change at the same time.
 ATTEMPTS_MAX = 3
@@ -237,7 +237,7 @@ class Succession:
             self._wake.clear()
             await self._round()
             period_ms = self._settings.lease_retry_period
-            if self._voted.is_changing(self._clock.monotonic()):
+            if self._voted.is_changing(self._clock.monotonic()) or self.forwarding.is_waiting:
                 period_ms = min(period_ms, CHANGING_RETRY_PERIOD_MS)
             try:
                 async with asyncio.timeout(period_ms / 1000):
