@@ -24,6 +24,7 @@ SLOT = struct.Struct(">i")
 ENTRY_SIZE = ENTRY.size
 # Blocks for entries are given in steps of this size.
 ALLOCATION_STEP = 1 << 20
+CLEAR_STEP = 1 << 16
 TIME_DIFF_MAX = 0x7FFFFFFF
 _IS_LITTLE = sys.byteorder == "little"
 
@@ -221,7 +222,10 @@ class IndexFile:
     def rewind(self, count: int, used_slots: int, end_offset: int, end_ms: int) -> None:
         """Go back to the state with next entry ``count``, whose entries below are durable, whatever was added since.
 
-        After a power loss any subset of younger pages may be there, so a slot may name an entry that is not.
+        After a power loss any subset of younger sectors may be there, so a slot may name an entry that is not, or one that names no
+        older one because the sector with its last bytes is missing: then the durable part of a chain would be lost. No field of an
+        entry lies in two sectors, so either the way back leads to a durable entry of the same slot or fewer slots are in use
+        than were: the slots are then made anew from the durable entries.
         """
         slots_end = self._entries_start
         slots = array("i")
@@ -236,13 +240,14 @@ class IndexFile:
                         is_traceable = False
                         break
                     slots[slot] = number
-            if not is_traceable:
+            if not is_traceable or self.slot_count - slots.count(0) != used_slots:
                 slots = array("i", bytes(4 * self.slot_count))
                 entries = self._view[self._entries_start + ENTRY_SIZE : self._entries_start + count * ENTRY_SIZE]
                 for number, entry in enumerate(ENTRY.iter_unpack(entries), 1):
                     slots[entry[0] % self.slot_count] = number
             slots.byteswap()
             self._view[40:slots_end] = memoryview(slots).cast("B")
+        self._forget_entries(count)
         self.count = count
         self._used_slots = used_slots
         self.end_offset = end_offset
@@ -265,7 +270,23 @@ class IndexFile:
             if physical_offset < end_offset or (key_hash == 0 and physical_offset == 0):
                 return -1
             number = previous
-        return number
+        # An older entry that is of another slot was not what the younger one named.
+        is_of_slot = (
+            not number
+            or ENTRY.unpack_from(self._view, self._entries_start + number * ENTRY_SIZE)[0] % self.slot_count == slot
+        )
+        return number if is_of_slot else -1
+
+    def _forget_entries(self, start: int) -> None:
+        """Make entries from ``start`` on read as never written, so that no later power loss mixes them with what takes their place."""
+        position, end = self._entries_start + start * ENTRY_SIZE, self._size
+        while position < end:
+            # Up to the last byte that is not zero: what is behind may have no blocks.
+            used_size = len(bytes(self._view[position : min(position + CLEAR_STEP, end)]).rstrip(b"\0"))
+            if not used_size:
+                break
+            self._view[position : position + used_size] = bytes(used_size)
+            position += CLEAR_STEP
 
     def close(self) -> None:
         """Unmap."""
