@@ -31,6 +31,7 @@ PARTS = {
     "consumequeue_ext/*": f"queue entries with bit maps; tag filters would find nothing. With consumequeue, {REBUILT}",
     "kvStore/CURRENT": "pops in flight in RocksDB, which are not read: stop what pops, wait the invisible time, then stop Apache's",
     "compaction/compactionLog/*": "a compacted topic: only what the commit log still has is served, and nothing is compacted",
+    "brokerIdentity": "led by a controller: write brokerId and brokerRole into broker.conf, remove this and epochFileCheckpoint*",
     "batchconsumequeue/*": "a topic of batch queues, which are not read: send its messages to a topic of plain queues first",
 }
 BATCH_QUEUES, COMPACTED = ("queue.type", "BatchCQ"), ("cleanup.policy", "COMPACTION")
