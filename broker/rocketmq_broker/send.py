@@ -24,7 +24,7 @@ from rocketmq_broker.ha.promises import SendPromise
 from rocketmq_broker.identity import Identity
 from rocketmq_broker.put_answers import answer_kept, refusal
 from rocketmq_broker.settings import BrokerRole, BrokerSettings
-from rocketmq_broker.statistics import BrokerStatistics, TopicCounters
+from rocketmq_broker.statistics import SMALL_SIZE_MAX, BrokerStatistics, TopicCounters
 from rocketmq_broker.timer.sending import TimerSender
 from rocketmq_broker.topic_creation import SendHeader, TopicCreation, settled
 from rocketmq_broker.topics import TopicLimitReached, TopicTable
@@ -112,7 +112,6 @@ class SendProcessor:
         self._groups = groups
         self._locks = locks
         self._statistics = statistics
-        self._size_counts = statistics.message_size_counts
         self._clock = clock
         self._delay_level_max = delay_level_max
         self._timers = timers
@@ -132,7 +131,7 @@ class SendProcessor:
             msgspec.json.encode(settings.region_id),
             trace.encode(),
         )
-        self._batches = BatchSender(store, identity, statistics, promise, self._ext_tail, call_soon)
+        self._batches = BatchSender(store, identity, promise, self._ext_tail, call_soon)
         self._halves = HalfSender(transactions, identity, statistics, promise, self._suffix, self._ext_tail)
         topics.on_change.append(self._forget)
 
@@ -232,10 +231,8 @@ class SendProcessor:
         size = len(body)
         counters.put_nums += 1
         counters.put_size += size
-        if size <= 1024:
-            self._size_counts[0] += 1
-        else:
-            self._statistics.note_size(size)
+        if size > SMALL_SIZE_MAX:
+            counters.note_larger(size)
         if command.flag & 2:
             return _ONEWAY_DONE
         key = unique_key.encode()
@@ -381,7 +378,7 @@ class SendProcessor:
         ):
             raise RemotingError(ResponseCode.MESSAGE_ILLEGAL, f"topic {topic} is compacted: its messages need KEYS")
         try:
-            level = 0 if is_dead else delay_level(text)
+            level = 0 if is_dead or PROPERTY_DELAY_LEVEL not in text else delay_level(text)
         except ValueError as error:
             raise RemotingError(ResponseCode.MESSAGE_ILLEGAL, str(error)) from error
         if (find_property(text, PROPERTY_TRANSACTION_PREPARED) or "").lower() == "true":
@@ -403,7 +400,7 @@ class SendProcessor:
                 f"the broker[{self._identity.host}] sending transaction message is forbidden",
             )
         for name in TIMER_PROPERTIES:
-            if find_property(text, name):
+            if name in text and find_property(text, name):
                 raise RemotingError(
                     ResponseCode.MESSAGE_ILLEGAL, f"property {name}: a transaction cannot wait for a timer"
                 )

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import logging
 from functools import partial
+from typing import Final
 
-from rocketmq_broker.delay_levels import Placement, delay_level, schedule
+from rocketmq_broker.delay_levels import delay_level, schedule
 from rocketmq_broker.ha.promises import SendPromise
 from rocketmq_broker.put_answers import refusal
 from rocketmq_broker.settings import BrokerRole, BrokerSettings
@@ -30,6 +31,7 @@ from rocketmq_broker.transactions.half_messages import (
 )
 from rocketmq_broker.transactions.operations import Operations
 from rocketmq_broker.transactions.reading import read_half, read_visible
+from rocketmq_broker.transactions.ready_commits import Commit, Parts, append_parts
 from rocketmq_broker.transactions.replay import is_committed
 from rocketmq_common import names, sysflags
 from rocketmq_common.clock import Clock
@@ -38,7 +40,7 @@ from rocketmq_common.properties import PROPERTY_DELAY_LEVEL, PROPERTY_PRODUCER_G
 from rocketmq_common.records import StoredMessage
 from rocketmq_remoting.codes import RequestCode, ResponseCode
 from rocketmq_remoting.commands import Command, Response
-from rocketmq_remoting.connection import Connection, Route
+from rocketmq_remoting.connection import Connection, Outcome, Route
 from rocketmq_remoting.errors import RemotingError
 from rocketmq_remoting.headers.transactions import EndTransactionRequestHeader, ResumeCheckHalfMessageRequestHeader
 from rocketmq_store.appending import NewMessage
@@ -46,6 +48,10 @@ from rocketmq_store.statuses import PutStatus
 from rocketmq_store.store import MessageStore
 
 logger = logging.getLogger(__name__)
+
+_DELAY: Final = PROPERTY_DELAY_LEVEL.encode()
+# What one-way requests are answered: nothing.
+_ONEWAY_DONE: Final = b"{}"
 
 
 class EndTransactionProcessor:
@@ -81,7 +87,7 @@ class EndTransactionProcessor:
             Route(RequestCode.RESUME_CHECK_HALF_MESSAGE, ResumeCheckHalfMessageRequestHeader, self.resume),
         ]
 
-    def end(self, connection: Connection, command: Command, header: EndTransactionRequestHeader) -> Response | None:
+    def end(self, connection: Connection, command: Command, header: EndTransactionRequestHeader) -> Outcome:
         """Commit, roll back, or nothing (the producer does not know yet). Clients do not wait for an answer."""
         try:
             return self._end(connection, command, header)
@@ -117,7 +123,7 @@ class EndTransactionProcessor:
 
     # -- inside ------------------------------------------------------------------------------------------------------
 
-    def _end(self, connection: Connection, command: Command, header: EndTransactionRequestHeader) -> Response | None:
+    def _end(self, connection: Connection, command: Command, header: EndTransactionRequestHeader) -> Outcome:
         self._refuse_on_slave()
         outcome = header.commit_or_rollback
         if outcome == sysflags.TRANSACTION_NOT:
@@ -131,10 +137,8 @@ class EndTransactionProcessor:
                 f"no undecided transaction stands at half queue offset {header.tran_state_table_offset}, "
                 f"log offset {header.commit_log_offset}: it has ended, or never was",
             )
-        message = read_half(self._store, half)
-        if message is None:
-            raise RemotingError(ResponseCode.SYSTEM_ERROR, "Find prepared transaction message failed")
-        if find_property(message.properties, PROPERTY_PRODUCER_GROUP) != header.producer_group:
+        commit = self._halves.ready.find(half.queue_offset) or self._read_commit(half)
+        if commit.producer_group != header.producer_group:
             raise RemotingError(ResponseCode.SYSTEM_ERROR, "The producer group wrong")
         age_ms = self._clock.now_ms() - half.first_stored_ms
         if not header.from_transaction_check and half.immunity_ms >= 0:
@@ -153,55 +157,63 @@ class EndTransactionProcessor:
                 # The op is all that a rollback stores.
                 self._operations.flush()
             return self._answer(connection, command, self._store.positions.written)
-        return self._answer(connection, command, self._commit(half, message, age_ms))
+        return self._answer(connection, command, self._commit(half, commit.parts, age_ms))
 
     def close(self, half: Half) -> None:
         """The transaction is over, whichever way."""
         self._halves.remove(half)
         self._operations.add(half.queue_offset)
 
-    def _commit(self, half: Half, message: StoredMessage, age_ms: int) -> int:
-        """Store the message where it belongs; the log offset behind it. Raises RemotingError, the transaction is open then."""
-        place = real_place(message)
-        if place is None:
-            raise RemotingError(ResponseCode.SYSTEM_ERROR, "the half message names no topic to go to")
-        placement = Placement(*place, committed_properties(message.properties))
+    def _read_commit(self, half: Half) -> Commit:
+        """What committing stores, by the half message in the log. Raises RemotingError."""
+        message = read_half(self._store, half)
+        place = None if message is None else real_place(message)
+        if message is None or place is None:
+            raise RemotingError(ResponseCode.SYSTEM_ERROR, "Find prepared transaction message failed")
+        parts = (
+            *place,
+            message.body,
+            committed_properties(message.properties).encode(),
+            message.flag,
+            committed_flags(message.sys_flag),
+            message.born_timestamp,
+            message.born_host,
+            message.reconsume_times,
+        )
+        return Commit(parts, find_property(message.properties, PROPERTY_PRODUCER_GROUP) or "")
+
+    def _delayed(self, parts: Parts) -> Parts:
+        """Where the message waits first, if it has a delay level. Raises RemotingError."""
+        topic, queue_id, body, properties, flag, sys_flag, born_ms, born_host, times = parts
+        text = properties.decode()
         try:
-            level = delay_level(placement.properties) if PROPERTY_DELAY_LEVEL in placement.properties else 0
+            level = delay_level(text)
         except ValueError as error:
             raise RemotingError(ResponseCode.MESSAGE_ILLEGAL, str(error)) from error
-        if level > 0:
-            placement = schedule(*placement, level, self._delay_level_max)
-        result = self._store.append(
-            NewMessage(
-                placement.topic,
-                placement.queue_id,
-                message.body,
-                placement.properties.encode(),
-                message.flag,
-                committed_flags(message.sys_flag),
-                message.born_timestamp,
-                message.born_host,
-                message.reconsume_times,
-                half.physical_offset,
-            )
-        )
+        if level <= 0:
+            return parts
+        topic, queue_id, text = schedule(topic, queue_id, text, level, self._delay_level_max)
+        return topic, queue_id, body, text.encode(), flag, sys_flag, born_ms, born_host, times
+
+    def _commit(self, half: Half, parts: Parts, age_ms: int) -> int:
+        """Store the message where it belongs; the log offset behind it. Raises RemotingError, the transaction is open then."""
+        if _DELAY in parts[3]:
+            parts = self._delayed(parts)
+        result = append_parts(self._store, parts, half.physical_offset)
         if result.status is not PutStatus.PUT_OK:
             raise refusal(result.status, result.reason)
         self.close(half)
-        topic = self._statistics.topic(placement.topic)
-        topic.put_nums += 1
-        topic.put_size += len(message.body)
-        self._statistics.note_size(len(message.body))
+        self._statistics.topic(parts[0]).note_put(len(parts[2]))
         self._counters.committed(half.topic, max(age_ms, 0))
         return result.end_offset
 
-    def _answer(self, connection: Connection, command: Command, end_offset: int) -> Response | None:
-        if not self._promise.is_deferred:
-            return Response()
-        # Nobody may wait for the answer, yet consumers wait for the flush.
+    def _answer(self, connection: Connection, command: Command, end_offset: int) -> Outcome:
         if command.is_oneway:
-            self._promise.when_kept(end_offset, _log_unkept)
+            if self._promise.is_deferred:
+                # Nobody waits for the answer, yet consumers wait for the flush.
+                self._promise.when_kept(end_offset, _log_unkept)
+            return _ONEWAY_DONE
+        if not self._promise.is_deferred:
             return Response()
         self._promise.when_kept(end_offset, partial(_answer_kept, connection, command))
         return None

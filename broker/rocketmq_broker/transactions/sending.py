@@ -19,7 +19,6 @@ from rocketmq_common.sysflags import TRANSACTION_MASK
 from rocketmq_remoting.commands import Command
 from rocketmq_remoting.connection import Connection, Outcome
 from rocketmq_remoting.headers.send import SendMessageRequestHeader, SendMessageRequestHeaderV1
-from rocketmq_store.appending import NewMessage
 from rocketmq_store.statuses import PutStatus
 
 _ONEWAY_DONE: Final = b"{}"
@@ -67,7 +66,7 @@ class HalfSender:
             text += "\x02"
         body = command.body
         result = self._transactions.append_half(
-            NewMessage(
+            (
                 header.topic,
                 queue_id,
                 body,
@@ -80,14 +79,13 @@ class HalfSender:
             ),
             text + self._suffix,
             header.producer_group,
+            unique_key,
         )
         counters = self._counters
         if result.status is not PutStatus.PUT_OK:
             counters.put_failed += 1
             raise refusal(result.status, result.reason)
-        counters.put_nums += 1
-        counters.put_size += len(body)
-        self._statistics.note_size(len(body))
+        counters.note_put(len(body))
         if command.is_oneway:
             return _ONEWAY_DONE
         ext = b'{"msgId":"%b%016X","queueId":"%d","queueOffset":"%d","transactionId":%b%b' % (

@@ -19,10 +19,12 @@ from rocketmq_broker.transactions.half_messages import (
     UNDECIDED_MAX,
     Half,
     HalfMessages,
+    committed_flags,
     half_properties,
     immunity_ms,
 )
 from rocketmq_broker.transactions.operations import Operations
+from rocketmq_broker.transactions.ready_commits import Commit, Parts, append_parts
 from rocketmq_broker.transactions.replay import PROGRESS_GROUP, replay
 from rocketmq_common import names
 from rocketmq_common.clock import Clock
@@ -30,7 +32,6 @@ from rocketmq_common.tasks import TaskRegistry
 from rocketmq_remoting.codes import ResponseCode
 from rocketmq_remoting.connection import Route
 from rocketmq_remoting.errors import RemotingError
-from rocketmq_store.appending import NewMessage
 from rocketmq_store.statuses import AppendResult, PutStatus
 from rocketmq_store.store import MessageStore
 
@@ -112,23 +113,40 @@ class Transactions:
         if half_offset != self._known(names.TRANS_HALF_TOPIC) or op_offset != self._known(names.TRANS_OP_HALF_TOPIC):
             self._unflushed = (half_offset, op_offset, positions.written)
 
-    def append_half(self, message: NewMessage, text: str, producer_group: str) -> AppendResult:
-        """Store a message for its topic and queue as a half message instead; ``text`` is its property string.
+    def append_half(self, message: Parts, text: str, producer_group: str, unique_key: str) -> AppendResult:
+        """Store a message as a half message instead; ``text`` is its property string, whatever ``message`` has there.
 
         Raises RemotingError when too many transactions are undecided.
         """
-        if len(self.halves.undecided) >= UNDECIDED_MAX:
+        halves = self.halves
+        if len(halves.undecided) >= UNDECIDED_MAX:
             raise RemotingError(
                 ResponseCode.SYSTEM_BUSY, f"[OVERLOAD]system busy: {UNDECIDED_MAX} transactions are undecided"
             )
-        topic = message.topic
-        message.properties = half_properties(text, topic, message.queue_id, producer_group).encode()
-        message.topic, message.queue_id = names.TRANS_HALF_TOPIC, HALF_QUEUE_ID
-        result = self._store.append(message)
-        if result.status is PutStatus.PUT_OK:
-            self.halves.add(
-                Half(result.queue_offset, result.physical_offset, topic, result.store_timestamp_ms, immunity_ms(text))
-            )
+        topic, queue_id, body, _, flag, sys_flag, born_ms, born_host, times = message
+        properties = half_properties(text, topic, queue_id, producer_group, unique_key)
+        result = append_parts(
+            self._store,
+            (
+                names.TRANS_HALF_TOPIC,
+                HALF_QUEUE_ID,
+                body,
+                properties.stored.encode(),
+                flag,
+                sys_flag,
+                born_ms,
+                born_host,
+                times,
+            ),
+        )
+        if result.status is not PutStatus.PUT_OK:
+            return result
+        offset = result.queue_offset
+        halves.add(Half(offset, result.physical_offset, topic, result.store_timestamp_ms, immunity_ms(text)))
+        parts = (
+            topic, queue_id, body, properties.committed.encode(), flag, committed_flags(sys_flag), born_ms, born_host, times,
+        )  # fmt: skip
+        halves.ready.keep(offset, Commit(parts, properties.producer_group))
         return result
 
     # -- inside ------------------------------------------------------------------------------------------------------

@@ -11,12 +11,15 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from rocketmq_common.batches import BatchEntry, encode_batch
+from rocketmq_common.hashing import java_hash_from
 from rocketmq_common.message_ids import pack_host
 from rocketmq_store.appending import NewMessage, join_properties
 from rocketmq_store.batch_arrays import encode_even
-from rocketmq_store.property_columns import FIRST_SIZE, cut_unique_keys
+from rocketmq_store.index_keys import index_entries, key_hash
+from rocketmq_store.property_columns import cut_unique_keys
 from rocketmq_store.rows import ROWS_MAX, pack_rows
 from rocketmq_store.statuses import PutStatus
+from rocketmq_store.tags import find_value
 from rocketmq_store.tests.harness import Harness
 
 PEER = pack_host("10.0.0.7", 40000)
@@ -107,6 +110,7 @@ def append_singly(harness: Harness, batch: list[BatchEntry], header: dict[str, A
 
 
 EVEN = [BatchEntry(0, b"body", b"UNIQ_KEY\x01%032X\x02TAGS\x01t\x02" % number) for number in range(30)]
+TOPIC_HASH = java_hash_from(0, "T#")
 HEADER = {"topic": "T", "queue_id": 0, "properties": b"CLUSTER\x01c\x02", "born_host": PEER}
 
 
@@ -150,22 +154,37 @@ def test_a_batch_writes_what_single_appends_of_its_messages_write(
             harness.close()
 
 
+befores = st.sampled_from([b"", b"TRAN_MSG\x01true\x02PGROUP\x01g\x02", b"KEYS\x01k1 k2\x02", b"a\x011"])
+
+
 @settings(max_examples=200)
-@given(st.lists(st.one_of(usual, unusual), min_size=1, max_size=8))
-def test_properties_are_cut_behind_unique_keys_of_usual_size_or_not_at_all(properties: list[bytes]) -> None:
+@given(
+    st.lists(st.builds(lambda before, one: before + one, befores, st.one_of(usual, unusual)), min_size=1, max_size=8)
+)
+def test_index_entries_of_many_messages_are_those_that_their_keys_say(properties: list[bytes]) -> None:
+    expected = []
+    for number, one in enumerate(properties):
+        keys = [find_value(one, b"UNIQ_KEY\x01"), *(find_value(one, b"KEYS\x01") or b"").split(b" ")]
+        expected += [(key_hash(TOPIC_HASH, key), number, number + 5) for key in keys if key]
+    notes = [(number, number + 5, TOPIC_HASH, one) for number, one in enumerate(properties)]
+    assert list(zip(*index_entries(notes), strict=True)) == expected
+
+
+def test_unique_keys_are_cut_wherever_they_stand_if_all_have_the_usual_size() -> None:
+    key = b"UNIQ_KEY\x01" + b"7" * 32
+    properties = [key, b"a\x011\x02" + key + b"\x02b\x012", key + b"\x02"]
     cut = cut_unique_keys(properties)
-    is_usual = all(
-        one[:9] == b"UNIQ_KEY\x01"
-        and len(one) >= FIRST_SIZE
-        and one[FIRST_SIZE : FIRST_SIZE + 1] in (b"", b"\x02")
-        and not any(character in (1, 2) for character in one[9:FIRST_SIZE])
-        and one.isascii()
-        for one in properties
-    )
-    assert (cut is not None) == is_usual
-    if cut is not None:
-        firsts = [cut.firsts[start : start + FIRST_SIZE] for start in range(0, len(cut.firsts), FIRST_SIZE)]
-        assert [first + rest for first, rest in zip(firsts, cut.rests, strict=True)] == properties
+    assert cut is not None
+    assert cut.firsts == key * 3
+    for unusual_key in (
+        b"",
+        b"X" + key,
+        key + b"8",
+        key[:-1],
+        key[:-1] + b"\xc3",
+        b"UNIQ_KEY\x01UNIQ_KEY\x01" + b"7" * 23,
+    ):
+        assert cut_unique_keys([*properties, unusual_key]) is None
 
 
 def test_a_rest_that_ends_one_message_elsewhere_does_not_shift_the_cut() -> None:

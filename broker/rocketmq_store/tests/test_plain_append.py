@@ -28,10 +28,12 @@ messages = st.builds(
         [b"", b"TAGS\x01t\x02", b"UNIQ_KEY\x01A\x02KEYS\x01k1 k2\x02", b"x\x01" + b"y" * 1100 + b"\x02"]
     ),
     flag=st.integers(-5, 5),
-    sys_flag=st.sampled_from([0, 1, 0x30]),
+    # 8: a committed message.
+    sys_flag=st.sampled_from([0, 1, 8, 0x30]),
     born_timestamp_ms=st.integers(0, 1 << 40),
     born_host=st.sampled_from([PEER, pack_host("::1", 40000)]),
     reconsume_times=st.integers(0, 3),
+    prepared_offset=st.sampled_from([0, 1 << 33]),
 )
 
 
@@ -46,6 +48,7 @@ def plainly(store: MessageStore, message: NewMessage) -> tuple[int, int] | None:
         message.born_timestamp_ms,
         message.born_host,
         message.reconsume_times,
+        message.prepared_offset,
     )
 
 

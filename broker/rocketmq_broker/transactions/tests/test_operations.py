@@ -12,6 +12,7 @@ from rocketmq_broker.tests.harness import make_broker
 from rocketmq_broker.transactions import operations as module
 from rocketmq_broker.transactions.half_messages import committed_properties, half_properties, renewed_properties
 from rocketmq_broker.transactions.operations import parse_operations
+from rocketmq_broker.transactions.ready_commits import READY_SIZE_MAX, Commit, ReadyCommits
 from rocketmq_broker.transactions.tests.producing import COMMIT, OP_TOPIC, ROLLBACK, producing
 from rocketmq_common.properties import encode_properties, parse_properties
 
@@ -87,29 +88,46 @@ async def test_metrics_tell_open_committed_rolled_back_and_refused_transactions(
 
 
 TEXTS = st.text(st.characters(exclude_characters="\x01\x02", codec="utf-8"), min_size=1, max_size=8)
+# What the broker sets of a half message: an application's own is replaced, as by Apache's broker, or it could divert the message.
+OF_BROKER = ["REAL_TOPIC", "REAL_QID", "__transactionId__", "TRANSACTION_CHECK_TIMES", "TRAN_PREPARED_QUEUE_OFFSET"]
+NAMES = st.one_of(TEXTS, st.sampled_from([*OF_BROKER, "TRAN_MSG", "PGROUP", "UNIQ_KEY", "DELAY", "REAL_", "XTRAN_MSG"]))
 
 
-# Names that the half message uses itself: what an application puts there is not kept.
-RESERVED = {
-    "REAL_TOPIC",
-    "REAL_QID",
-    "TRAN_MSG",
-    "PGROUP",
-    "UNIQ_KEY",
-    "TRANSACTION_CHECK_TIMES",
-    "TRAN_PREPARED_QUEUE_OFFSET",
-}
-
-
-@given(st.dictionaries(TEXTS.filter(lambda name: name not in RESERVED), TEXTS))
+@given(st.dictionaries(NAMES, TEXTS))
 def test_the_way_through_the_half_topic_keeps_every_property_of_the_application(own: dict[str, str]) -> None:
-    text = encode_properties({**own, "TRAN_MSG": "true", "PGROUP": "g", "UNIQ_KEY": "K"})
-    half = half_properties(text, "T", 3, "g")
+    own = {"PGROUP": "g", **own, "TRAN_MSG": "true", "UNIQ_KEY": "K"}
+    stored, committed, producer_group = half_properties(encode_properties(own), "T", 3, "g", "K")
+    assert producer_group == own["PGROUP"]
+    half = stored
     for times in (1, 2):
         half = renewed_properties(half, times, 7)
         found = parse_properties(half)
         assert (found["REAL_TOPIC"], found["REAL_QID"]) == ("T", "3")
         assert (found["TRANSACTION_CHECK_TIMES"], found["TRAN_PREPARED_QUEUE_OFFSET"]) == (str(times), "7")
-    expected = {**parse_properties(text), "__transactionId__": "K"}
-    del expected["TRAN_MSG"]
+    expected = {name: own[name] for name in own if name not in (*OF_BROKER, "TRAN_MSG")} | {"__transactionId__": "K"}
     assert parse_properties(committed_properties(half)) == expected
+    assert committed_properties(stored) == committed
+
+
+@given(st.sampled_from(["true", "TRUE", "True"]), st.lists(st.sampled_from(["TRAN_MSG", "a", "bTRAN_MSG"]), max_size=3))
+def test_a_committed_message_is_no_half_message_however_its_client_wrote_that(value: str, names: list[str]) -> None:
+    """Twice, in other letters, or at the end of another name."""
+    text = encode_properties({"UNIQ_KEY": "K"}) + "".join(f"{name}\x01{value}\x02" for name in [*names, "TRAN_MSG"])
+    committed = half_properties(text, "T", 0, "g", "K").committed
+    assert "TRAN_MSG" not in parse_properties(committed)
+    assert {name for name in names if name != "TRAN_MSG"} <= parse_properties(committed).keys()
+
+
+def test_only_small_commits_of_the_youngest_half_messages_are_kept() -> None:
+    ready = ReadyCommits(count_max=2)
+
+    def commit(size: int) -> Commit:
+        return Commit(("T", 0, b"x" * size, b"p", 0, 8, 0, bytes(8), 0), "g")
+
+    for offset in range(3):
+        ready.keep(offset, commit(READY_SIZE_MAX - 1))
+    ready.keep(3, commit(READY_SIZE_MAX))
+    assert [ready.find(offset) is not None for offset in range(4)] == [False, True, True, False]
+    ready.drop(1)
+    ready.keep(4, commit(0))
+    assert [ready.find(offset) is not None for offset in range(5)] == [False, False, True, False, True]

@@ -24,6 +24,7 @@ from rocketmq_broker.ha.promises import SendPromise
 from rocketmq_broker.settings import BrokerSettings
 from rocketmq_broker.statistics import BrokerStatistics
 from rocketmq_broker.topics import TopicTable
+from rocketmq_broker.transactions.ready_commits import ReadyCommits
 from rocketmq_broker.transactions.service import Transactions
 from rocketmq_common.clock import ManualClock
 from rocketmq_common.files import RealFiles
@@ -32,7 +33,6 @@ from rocketmq_remoting.commands import Command
 from rocketmq_remoting.errors import RemotingError
 from rocketmq_remoting.headers.clients import CheckTransactionStateRequestHeader
 from rocketmq_remoting.headers.transactions import EndTransactionRequestHeader
-from rocketmq_store.appending import NewMessage
 from rocketmq_store.settings import StoreSettings
 from rocketmq_store.store import MessageStore
 
@@ -113,6 +113,8 @@ class TransactionsMachine(RuleBasedStateMachine):
             self.settings, self.store, topics, producers, self.offsets, BrokerStatistics(), self.clock,
             SendPromise(self.store), delay_level_max=18,
         )  # fmt: skip
+        # So few that half of the commits read the log.
+        self.transactions.halves.ready = ReadyCommits(count_max=2)
         self.transactions.load(is_unclean=report.mode == "unclean")
 
     @staticmethod
@@ -126,8 +128,8 @@ class TransactionsMachine(RuleBasedStateMachine):
         number = self.next_number
         self.next_number += 1
         properties = f"TRAN_MSG\x01true\x02PGROUP\x01{GROUP}\x02UNIQ_KEY\x01KEY{number}\x02"
-        message = NewMessage(TOPIC, 0, b"%d" % number, born_timestamp_ms=self.clock.now_ms())
-        result = self.transactions.append_half(message, properties, GROUP)
+        message = (TOPIC, 0, b"%d" % number, b"", 0, 0, self.clock.now_ms(), bytes(8), 0)
+        result = self.transactions.append_half(message, properties, GROUP, f"KEY{number}")
         self.models[number] = Model(number, (result.queue_offset, result.physical_offset))
 
     @precondition(lambda self: self.models)
