@@ -9,7 +9,7 @@ from typing import Final, NamedTuple
 from rocketmq_broker.ha.promises import SendPromise
 from rocketmq_broker.identity import Identity
 from rocketmq_broker.put_answers import answer_kept, refusal
-from rocketmq_broker.statistics import BrokerStatistics, TopicCounters
+from rocketmq_broker.statistics import TopicCounters
 from rocketmq_remoting.codes import ResponseCode
 from rocketmq_remoting.commands import Command, Response
 from rocketmq_remoting.connection import Connection
@@ -38,14 +38,12 @@ class BatchSender:
         self,
         store: MessageStore,
         identity: Identity,
-        statistics: BrokerStatistics,
         promise: SendPromise,
         ext_tail: bytes,
         call_soon: Callable[[Callable[[], None]], object],
     ) -> None:
         self._store = store
         self._identity = identity
-        self._statistics = statistics
         self._promise = promise
         self._ext_tail = ext_tail
         self._call_soon = call_soon
@@ -76,9 +74,7 @@ class BatchSender:
             connection.respond(command, Response(error.code, remark=error.remark))
             return
         count, size = len(result.physical_offsets), len(message.body)
-        counters.put_nums += count
-        counters.put_size += size
-        self._statistics.note_size(size // count, count)
+        counters.note_put(size, count)
         # Many may wait, and the log has the body.
         command.body = b""
         ext = b'{"msgId":"%b","queueId":"%d","queueOffset":"%d"%b' % (

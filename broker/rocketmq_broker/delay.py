@@ -273,10 +273,7 @@ class DelaySchedule:
                 return True
             return False
         statistics = self._statistics
-        counters = statistics.topic(topic)
-        counters.put_nums += 1
-        counters.put_size += len(message.body)
-        statistics.note_size(len(message.body))
+        statistics.topic(topic).note_put(len(message.body))
         statistics.delayed_nums += 1
         statistics.delay_lateness_ms_max = max(statistics.delay_lateness_ms_max, late_ms)
         self._deliveries += 1

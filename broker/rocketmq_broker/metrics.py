@@ -1,8 +1,8 @@
 """Metrics under the names of Apache's 5.x broker, made from plain counters when somebody asks.
 
 Nothing here runs between two scrapes. Series of deleted topics and groups, and of closed connections, are gone with what they were
-read from. Differences from Apache: sizes of messages are one histogram of the whole broker, and the lag of a group on its retry
-topic is told under that topic with ``is_retry``. A slave tells no lag, so that sums over a group's brokers count nothing twice.
+read from. Unlike Apache's, the lag of a group on its retry topic is told under that topic with ``is_retry``. A slave tells no lag,
+so that sums over a group's brokers count nothing twice.
 """
 
 from __future__ import annotations
@@ -103,7 +103,6 @@ class BrokerMetrics:
     def collect(self) -> Iterator[Family | None]:
         """Everything, as it is now; each ``None`` is a good moment to let the event loop do something else."""
         yield from self._traffic()
-        yield from self._sizes()
         if self._settings.broker_id == 0:
             yield from self._lag()
         yield from self._connections()
@@ -123,6 +122,7 @@ class BrokerMetrics:
         labels = ("topic", "message_type", "is_system")
         messages_in = self._counter("rocketmq_messages_in", "Messages taken from producers", *labels)
         bytes_in = self._counter("rocketmq_throughput_in", "Body bytes taken from producers", *labels)
+        sizes = self._histogram("rocketmq_message_size", "Body bytes of messages", *labels)
         for number, (topic, counters) in enumerate(list(self._statistics.topics.items())):
             if number % SLICE == SLICE - 1:
                 yield None
@@ -131,6 +131,8 @@ class BrokerMetrics:
             values = [topic, self._message_type(topic), self._is_system(topic)]
             messages_in.add(values, counters.put_nums)
             bytes_in.add(values, counters.put_size)
+            if counters.put_nums:
+                sizes.add_histogram(values, MESSAGE_SIZE_BOUNDS, counters.size_counts(), counters.put_size)
         labels = ("topic", "consumer_group", "is_system")
         messages_out = self._counter("rocketmq_messages_out", "Messages given to consumers", *labels)
         bytes_out = self._counter("rocketmq_throughput_out", "Record bytes given to consumers", *labels)
@@ -143,12 +145,7 @@ class BrokerMetrics:
             bytes_out.add(values, group_counters.get_size)
             if group_counters.dlq_nums:
                 dead.add(values, group_counters.dlq_nums)
-        yield from (messages_in, bytes_in, messages_out, bytes_out, dead)
-
-    def _sizes(self) -> Iterator[Family | None]:
-        sizes = self._histogram("rocketmq_message_size", "Body bytes of messages")
-        sizes.add_histogram([], MESSAGE_SIZE_BOUNDS, self._statistics.message_size_counts, self._statistics.put_size)
-        yield sizes
+        yield from (messages_in, bytes_in, sizes, messages_out, bytes_out, dead)
 
     def _lag(self) -> Iterator[Family | None]:
         labels = ("consumer_group", "topic", "is_retry", "is_system")
@@ -274,9 +271,23 @@ class BrokerMetrics:
         ratio.add([str(root)], (total - free) / total if total else 0.0)
         yield ratio
         yield self._single("rocketmq_store_writeable", "1 while the store takes messages", int(store.is_writeable))
-        flushes = self._counter("rocketmq_flush", "Syncs of the log")
-        flushes.add([], store.flush_count)
-        yield flushes
+        for name, text, value in (
+            ("rocketmq_flush", "Syncs of the log", store.flush_count),
+            (
+                "rocketmq_damaged_messages",
+                "Messages that cannot be delivered: the disk damaged them",
+                store.damaged_message_count,
+            ),
+            (
+                "rocketmq_cold_reads",
+                "Reads of messages that had left memory, made by I/O threads",
+                store.cold_read_count,
+            ),
+            ("rocketmq_cold_read_bytes", "Bytes of these reads", store.cold_read_bytes),
+        ):
+            counter = self._counter(name, text)
+            counter.add([], value)
+            yield counter
         yield self._single(
             "rocketmq_flush_duration_seconds", "Duration of the last sync of the log", store.last_flush_ms / 1000
         )
@@ -359,6 +370,11 @@ class BrokerMetrics:
             gauge = self._gauge("rocketmq_recovery_duration_seconds", "Duration of the recovery at the start", "mode")
             gauge.add([recovery.mode], recovery.elapsed_ms / 1000)
             yield gauge
+            yield self._single(
+                "rocketmq_recovery_truncated_bytes",
+                "Unreadable end of the log cut off at the start",
+                recovery.truncated_bytes,
+            )
         build = self._gauge("rocketmq_build_info", "Release that is spoken on the wire", "version")
         build.add([versions.version_name(versions.CURRENT)], 1)
         yield build

@@ -76,8 +76,7 @@ class RecallProcessor:
         if result.status is not PutStatus.PUT_OK:
             counters.put_failed += 1
             raise refusal(result.status, result.reason)
-        counters.put_nums += 1
-        counters.put_size += len(_BODY)
+        counters.note_put(len(_BODY))
         answer = RecallMessageResponseHeader(msg_id=unique_key)
         if self._promise.is_deferred:
             self._promise.when_kept(result.end_offset, partial(_answer, connection, command, answer))

@@ -189,8 +189,6 @@ class ReplyProcessor:
             counters.put_failed += 1
             logger.warning("a reply is not kept: %s", refusal(result.status, result.reason).remark)
             return
-        counters.put_nums += 1
-        counters.put_size += len(command.body)
-        self._statistics.note_size(len(command.body))
+        counters.note_put(len(command.body))
         answer.msg_id = f"{self._identity.message_id_prefix.decode()}{result.physical_offset:016X}"
         answer.queue_offset = result.queue_offset

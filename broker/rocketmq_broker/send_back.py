@@ -121,10 +121,7 @@ class SendBackProcessor:
         counters = self._statistics.group(
             header.group, find_property(message.properties, PROPERTY_RETRY_TOPIC) or message.topic
         )
-        topic_counters = self._statistics.topic(names.dlq_topic(header.group) if is_dead else retry_topic)
-        topic_counters.put_nums += 1
-        topic_counters.put_size += len(message.body)
-        self._statistics.note_size(len(message.body))
+        self._statistics.topic(names.dlq_topic(header.group) if is_dead else retry_topic).note_put(len(message.body))
         if is_dead:
             counters.dlq_nums += 1
         else:

@@ -12,20 +12,42 @@ from rocketmq_common import names
 
 # Apache's put latency and message size bounds are its own; these are the buckets of rocketmq_message_size (bytes).
 MESSAGE_SIZE_BOUNDS = (1024, 4096, 512 * 1024, 1 << 20, 2 << 20, 4 << 20)
+SMALL_SIZE_MAX = MESSAGE_SIZE_BOUNDS[0]
 # Keys are client input; beyond this many entries everything new is counted under one name.
 COUNTERS_MAX = 200_000
 OTHER = "other"
 
 
 class TopicCounters:
-    """Of one topic: messages and stored body bytes put, messages refused."""
+    """Of one topic: messages and stored body bytes put, messages refused, messages by size."""
 
-    __slots__ = ("put_failed", "put_nums", "put_size")
+    __slots__ = ("_larger_counts", "put_failed", "put_nums", "put_size")
 
     def __init__(self) -> None:
         self.put_nums = 0
         self.put_size = 0
         self.put_failed = 0
+        # By bucket; those of at most `SMALL_SIZE_MAX` bytes are not counted a second time, and most topics have no others.
+        self._larger_counts: list[int] | None = None
+
+    def note_put(self, size: int, count: int = 1) -> None:
+        """Count ``count`` messages put, of ``size`` body bytes together."""
+        self.put_nums += count
+        self.put_size += size
+        if size > SMALL_SIZE_MAX * count:
+            self.note_larger(size // count, count)
+
+    def note_larger(self, size: int, count: int = 1) -> None:
+        """Count ``count`` messages of more than `SMALL_SIZE_MAX` bytes, ``size`` each, in the histogram."""
+        if self._larger_counts is None:
+            self._larger_counts = [0] * (len(MESSAGE_SIZE_BOUNDS) + 1)
+        self._larger_counts[bisect_left(MESSAGE_SIZE_BOUNDS, size)] += count
+
+    def size_counts(self) -> list[int]:
+        """Messages put by size: per bound of `MESSAGE_SIZE_BOUNDS`, and those above all."""
+        counts = [0] * (len(MESSAGE_SIZE_BOUNDS) + 1) if self._larger_counts is None else self._larger_counts.copy()
+        counts[0] = self.put_nums - sum(counts)
+        return counts
 
 
 class GroupCounters:
@@ -53,7 +75,6 @@ class BrokerStatistics:
         self.loop_lag_ms = 0.0
         self.loop_lag_ms_max = 0.0
         self.auto_created_topic_count = 0
-        self.message_size_counts = [0] * (len(MESSAGE_SIZE_BOUNDS) + 1)
 
     @property
     def put_nums(self) -> int:
@@ -62,7 +83,7 @@ class BrokerStatistics:
 
     @property
     def put_size(self) -> int:
-        """Body bytes put since the start; also the sum of the size histogram."""
+        """Body bytes put since the start."""
         return self._forgotten[1] + sum(counters.put_size for counters in self.topics.values())
 
     @property
@@ -101,10 +122,6 @@ class BrokerStatistics:
                 key = (OTHER, OTHER)
             counters = self.groups.setdefault(key, GroupCounters())
         return counters
-
-    def note_size(self, size: int, count: int = 1) -> None:
-        """Count ``count`` messages of ``size`` body bytes in the histogram."""
-        self.message_size_counts[bisect_left(MESSAGE_SIZE_BOUNDS, size)] += count
 
     def note_loop_lag(self, lag_ms: float) -> None:
         """A timer of the event loop fired this much late."""

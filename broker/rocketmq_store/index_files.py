@@ -278,7 +278,7 @@ class IndexFile:
         return number if is_of_slot else -1
 
     def _forget_entries(self, start: int) -> None:
-        """Make entries from ``start`` on read as never written, so that no later power loss mixes them with what takes their place."""
+        """Have entries from ``start`` on read as never written: no later power loss mixes them with what takes their place."""
         position, end = self._entries_start + start * ENTRY_SIZE, self._size
         while position < end:
             # Up to the last byte that is not zero: what is behind may have no blocks.

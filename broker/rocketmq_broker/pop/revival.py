@@ -129,10 +129,7 @@ class Revival:
             logger.warning("messages of %s cannot be given again for now: %s", topic, result.reason)
             return None
         self._counters.revived_nums += 1
-        counters = self._statistics.topic(retry_topic)
-        counters.put_nums += 1
-        counters.put_size += len(message.body)
-        self._statistics.note_size(len(message.body))
+        self._statistics.topic(retry_topic).note_put(len(message.body))
         return result.end_offset
 
     # -- inside ------------------------------------------------------------------------------------------------------

@@ -67,7 +67,9 @@ async def test_traffic_is_counted_by_topic_and_group(tmp_path: Path) -> None:
         outgoing = {"topic": "T", "consumer_group": "cg", "is_system": "false"}
         assert one(samples, "rocketmq_messages_out_total", **outgoing) == 3
         assert one(samples, "rocketmq_throughput_out_total", **outgoing) > 15
-        assert one(samples, "rocketmq_message_size_bucket", le="1024.0") >= 3
+        assert one(samples, "rocketmq_message_size_bucket", le="1024.0", **incoming) == 3
+        assert one(samples, "rocketmq_message_size_sum", **incoming) == 15
+        assert one(samples, "rocketmq_damaged_messages_total") == 0
 
 
 async def test_message_type_is_the_topics_attribute(tmp_path: Path) -> None:

@@ -61,10 +61,7 @@ class TimerDelivery:
             result = self._store.append(message)
             if result.status is not PutStatus.PUT_OK:
                 return _is_hopeless(result)
-        counters = self._statistics.topic(topic)
-        counters.put_nums += 1
-        counters.put_size += body_size
-        self._statistics.note_size(body_size)
+        self._statistics.topic(topic).note_put(body_size)
         return True
 
     def put_again(self, record: memoryview, *, is_urgent: bool = False) -> bool:
