@@ -7,7 +7,7 @@ from typing import Any
 
 from rocketmq_operator import config, labels, names, ports
 from rocketmq_operator.manifests import Manifest, config_map, disruption_budget, manifest
-from rocketmq_operator.model import RocketMQCluster, SpreadMode, StorageType
+from rocketmq_operator.model import ReplicationSecret, RocketMQCluster, SpreadMode, StorageType
 from rocketmq_operator.network_policies import broker_policy
 from rocketmq_operator.pods import container, field, pod_template, spread_constraint
 from rocketmq_operator.services import headless_service, listener_service, replica_service
@@ -21,6 +21,9 @@ TERMINATION_GRACE_SECONDS = 120  # flush, dispatch, hand over
 _ELECTION_ENVIRONMENT = (field("ROCKETMQ_REPLICA_NAME", "metadata.name"), field("ROCKETMQ_REPLICA_UID", "metadata.uid"))
 # A node port is open on every node; a broker names its own, which is up as long as it is.
 _LISTENER_ENVIRONMENT = (field("ROCKETMQ_LISTENER_HOST", "status.hostIP"),)
+
+
+_SECRET_MOUNT = {"name": "replication-secret", "mountPath": config.SECRET_DIRECTORY, "readOnly": True}
 
 
 def broker_group_manifests(cluster: RocketMQCluster, group: int, topology: Topology) -> Iterator[Manifest]:
@@ -44,6 +47,7 @@ def broker_group_manifests(cluster: RocketMQCluster, group: int, topology: Topol
 def _stateful_set(cluster: RocketMQCluster, name: str, config_hash: str, *, is_leaving: bool) -> Manifest:
     brokers = cluster.spec.brokers
     storage = brokers.storage
+    secret = brokers.replication_secret
     selector = labels.selector(cluster, labels.BROKER, name)
     main = container(
         cluster,
@@ -65,6 +69,7 @@ def _stateful_set(cluster: RocketMQCluster, name: str, config_hash: str, *, is_l
         startup_seconds=STARTUP_SECONDS,
         http=ports.BROKER_HTTP,
         has_token=brokers.elects,
+        mounts=[] if secret is None else [_SECRET_MOUNT],
     )
     on_claims = storage.type is StorageType.PERSISTENT_VOLUME_CLAIM
     template = pod_template(
@@ -76,7 +81,10 @@ def _stateful_set(cluster: RocketMQCluster, name: str, config_hash: str, *, is_l
         termination_grace_seconds=TERMINATION_GRACE_SECONDS,
         component=labels.BROKER,
         group=name,
-        volumes=[] if on_claims else [{"name": "data", "emptyDir": {"sizeLimit": storage.size}}],
+        volumes=[
+            *([] if on_claims else [{"name": "data", "emptyDir": {"sizeLimit": storage.size}}]),
+            *([] if secret is None else [_secret_volume(secret)]),
+        ],
         spread=_spread(cluster, selector),
         has_token=brokers.elects,
     )
@@ -99,6 +107,17 @@ def _stateful_set(cluster: RocketMQCluster, name: str, config_hash: str, *, is_l
         }
         spec["volumeClaimTemplates"] = [_claim(cluster, name)]
     return manifest(cluster, "apps/v1", "StatefulSet", name, component=labels.BROKER, group=name, spec=spec)
+
+
+def _secret_volume(secret: ReplicationSecret) -> dict[str, Any]:
+    return {
+        "name": "replication-secret",
+        "secret": {
+            "secretName": secret.name,
+            "defaultMode": 0o440,
+            "items": [{"key": secret.key, "path": config.SECRET_FILE}],
+        },
+    }
 
 
 def _claim(cluster: RocketMQCluster, name: str) -> dict[str, Any]:

@@ -15,6 +15,9 @@ from rocketmq_operator.topology import Topology
 
 CONFIG_DIRECTORY = "/etc/rocketmq"
 DATA_DIRECTORY = "/var/lib/rocketmq"
+# What replicas prove to each other to have; a directory, because a file that is mounted alone never changes.
+SECRET_DIRECTORY = "/etc/rocketmq-replication"
+SECRET_FILE = "secret"
 BROKER_CONF = "broker.conf"
 NAMESRV_CONF = "namesrv.conf"
 
@@ -90,6 +93,7 @@ def broker_conf(cluster: RocketMQCluster, group: int, topology: Topology | None 
         "minInSyncReplicas": str(brokers.min_in_sync_replicas),
         "enableAutoInSyncReplicas": "true",
         **_failover_conf(cluster),
+        **_secret_conf(cluster),
         **dict(sorted(brokers.config.items())),
         # Over the user's value: a group that leaves takes no messages, after a restart neither.
         **({"brokerPermission": READ_ONLY_PERMISSION} if group in topology.leaving else {}),
@@ -121,6 +125,16 @@ def _failover_conf(cluster: RocketMQCluster) -> dict[str, str]:
         "leaseRetryPeriod": str(failover.retry_period_seconds * 1000),
         "failoverDelay": str(failover.delay_seconds * 1000),
         "onApiServerLoss": failover.on_api_server_loss.value,
+    }
+
+
+def _secret_conf(cluster: RocketMQCluster) -> dict[str, str]:
+    secret = cluster.spec.brokers.replication_secret
+    if secret is None:
+        return {}
+    return {
+        "haSecretFile": f"{SECRET_DIRECTORY}/{SECRET_FILE}",
+        "haAuthenticationRequired": "true" if secret.enforced else "false",
     }
 
 

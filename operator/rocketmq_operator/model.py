@@ -184,6 +184,14 @@ class Failover(Value, frozen=True, kw_only=True):
     on_api_server_loss: ApiServerLoss = ApiServerLoss.CONTINUE_IF_FOLLOWED
 
 
+class ReplicationSecret(Value, frozen=True, kw_only=True):
+    """What replicas of a group prove to each other to have: a key of a Secret in the cluster's namespace."""
+
+    name: str
+    key: str = "secret"
+    enforced: bool = True
+
+
 class Brokers(Value, frozen=True, kw_only=True):
     """The broker groups of a cluster."""
 
@@ -198,6 +206,7 @@ class Brokers(Value, frozen=True, kw_only=True):
     template: PodTemplate = PodTemplate()
     spread: Spread = Spread()
     failover: Failover = Failover()
+    replication_secret: ReplicationSecret | None = None
 
     @property
     def elects(self) -> bool:

@@ -101,6 +101,7 @@ def container(
     startup_seconds: int,
     http: Port,
     has_token: bool = False,
+    mounts: Iterable[dict[str, Any]] = (),
 ) -> dict[str, Any]:
     """The one container of a Pod, with its configuration, data and scratch directories mounted."""
     wanted = {k: v for k, v in msgspec.to_builtins(resources).items() if v}
@@ -123,6 +124,7 @@ def container(
             {"name": "data", "mountPath": DATA_DIRECTORY},
             {"name": "tmp", "mountPath": "/tmp"},
             *((TOKEN_MOUNT,) if has_token else ()),
+            *mounts,
         ],
     }
 

@@ -24,6 +24,7 @@ from rocketmq_operator.model import (
     NameServers,
     NetworkPolicy,
     Replication,
+    ReplicationSecret,
     RocketMQCluster,
     Storage,
     StorageType,
@@ -228,3 +229,26 @@ def test_named_clients_and_the_operator_are_the_only_clients() -> None:
         assert any(p.get("podSelector", {}).get("matchLabels", {}).get("app.kubernetes.io/name") for p in peers[1:])
     off = msgspec.structs.replace(cluster.spec, network_policy=NetworkPolicy(enabled=False))
     assert by_kind(render(msgspec.structs.replace(cluster, spec=off)), "NetworkPolicy") == []
+
+
+def test_the_replication_secret_is_a_file_that_brokers_read_and_the_operator_never_sees() -> None:
+    brokers = Brokers(storage=Storage(size="1Gi"), replicas_per_group=2)
+    plain = RocketMQCluster(name="a", spec=ClusterSpec(brokers=brokers))
+    secret = ReplicationSecret(name="shared", key="replication")
+    guarded = RocketMQCluster(
+        name="a", spec=ClusterSpec(brokers=msgspec.structs.replace(brokers, replication_secret=secret))
+    )
+    assert "haSecretFile" not in yaml.safe_dump_all(render(plain))
+    (stateful_set,) = (m for m in render(guarded) if m["kind"] == "StatefulSet" and m["metadata"]["name"] == "a-b0")
+    spec = stateful_set["spec"]["template"]["spec"]
+    (volume,) = (v for v in spec["volumes"] if "secret" in v)
+    assert volume["secret"]["secretName"] == "shared"
+    assert volume["secret"]["items"] == [{"key": "replication", "path": "secret"}]
+    # Read by the group that Pods run as, and by nobody else.
+    assert volume["secret"]["defaultMode"] == 0o440
+    (mount,) = (m for m in spec["containers"][0]["volumeMounts"] if m["name"] == volume["name"])
+    assert mount["readOnly"]
+    values = config.broker_conf(guarded, 0)
+    assert values["haSecretFile"] == f"{mount['mountPath']}/secret"
+    assert values["haAuthenticationRequired"] == "true"
+    assert not any(m["kind"] == "Secret" for m in render(guarded))

@@ -17,7 +17,7 @@ from pathlib import Path
 import msgspec
 
 from rocketmq_tools.embedded import launch, log_files
-from rocketmq_tools.embedded.directories import ClusterDirectory, write_whole
+from rocketmq_tools.embedded.directories import ClusterDirectory, make_secret, write_whole
 from rocketmq_tools.embedded.identities import identify
 from rocketmq_tools.embedded.plan import ProcessPlan
 from rocketmq_tools.embedded.probing import succeeds
@@ -57,11 +57,13 @@ class Child:
         self._process: asyncio.subprocess.Process | None = None
 
     def prepare(self) -> None:
-        """Create directories and write configuration files. Raises OSError."""
+        """Create directories, write configuration files, make secrets that are not there yet. Raises OSError."""
         for path in self.plan.directories:
             Path(path).mkdir(parents=True, exist_ok=True)
         for path, content in self.plan.files.items():
             write_whole(Path(path), content.encode())
+        for path in self.plan.secret_files:
+            make_secret(Path(path))
         self._log.parent.mkdir(parents=True, exist_ok=True)
 
     async def run(self) -> None:

@@ -7,13 +7,15 @@
     logs/           one file per process, and the supervisor's
     claims/         data of Pods, kept by `down`, removed by `down --purge`
     pods/           configuration files and scratch volumes
-    ephemeral/      claims and pods of a cluster started with --ephemeral, removed when it stops
+    secrets/        what Secrets of the namespace hold; made here, with random content
+    ephemeral/      claims, pods and secrets of a cluster started with --ephemeral, removed when it stops
 """
 
 from __future__ import annotations
 
 import fcntl
 import os
+import secrets
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -22,6 +24,7 @@ from pathlib import Path
 HOME_VARIABLE = "ROCKETMQ_HOME"
 # `is_locked` holds the lock for a few microseconds: whoever wants it must not take that for a running cluster.
 LOOK_ATTEMPTS = 4
+SECRET_BYTES = 32
 LOOK_PAUSE_S = 0.005
 
 
@@ -84,6 +87,21 @@ def write_whole(path: Path, content: bytes) -> None:
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     temporary.write_bytes(content)
     os.replace(temporary, path)
+
+
+def make_secret(path: Path) -> None:
+    """A file with a random secret that only its owner can read, unless there is one. Raises OSError."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    try:
+        os.write(descriptor, secrets.token_urlsafe(SECRET_BYTES).encode() + b"\n")
+        os.fsync(descriptor)
+        os.link(temporary, path)
+    except FileExistsError:
+        return
+    finally:
+        os.close(descriptor)
+        temporary.unlink()
 
 
 class ClusterLock:

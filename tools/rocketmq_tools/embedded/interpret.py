@@ -24,6 +24,8 @@ from rocketmq_tools.errors import CommandError
 
 # Beside the data of the Pods: what Leases are on Kubernetes.
 LEASES_DIRECTORY = "leases"
+# Secrets of the namespace, by name; what they hold is made on this machine.
+SECRETS_DIRECTORY = "secrets"
 # Keys of the configuration files that hold a port of the container, by the port's name.
 PORT_KEYS = {"listenPort": "remoting", "haListenPort": "ha", "httpPort": "http"}
 ADDRESS_KEYS = ("bindAddress", "httpBindAddress")
@@ -125,6 +127,7 @@ def _process(
         environment=environment,
         directories=tuple(sorted(set(mounts.values()))),
         files=files,
+        secret_files=tuple(_secret_files(pod, container, mounts)),
         host=host,
         ports={name: port for name, port in ports.items() if name in names},
         data_directory=next(_at(m, mounts) for m in container["volumeMounts"] if m["name"] == "data"),
@@ -148,12 +151,37 @@ def _main_container(pod: Pod) -> dict[str, Any]:
 def _mounts(pod: Pod, container: dict[str, Any], volumes: Path) -> dict[str, str]:
     """Mount path → local directory, longest first so that the innermost mount of a path wins."""
     claims = {c["metadata"]["name"] for c in pod.stateful_set["spec"].get("volumeClaimTemplates", ())}
+    secrets = {name: secret["secretName"] for name, secret in _secret_volumes(pod)}
     result = {}
     for mount in container.get("volumeMounts", ()):
         name = mount["name"]
-        local = volumes / "claims" / f"{name}-{pod.name}" if name in claims else volumes / "pods" / pod.name / name
+        if name in claims:
+            local = volumes / "claims" / f"{name}-{pod.name}"
+        elif name in secrets:
+            local = volumes / SECRETS_DIRECTORY / secrets[name]
+        else:
+            local = volumes / "pods" / pod.name / name
         result[mount["mountPath"].rstrip("/")] = str(local)
     return dict(sorted(result.items(), key=lambda item: -len(item[0])))
+
+
+def _secret_volumes(pod: Pod) -> Iterator[tuple[str, dict[str, Any]]]:
+    for volume in pod.template["spec"].get("volumes", ()):
+        if "secret" in volume:
+            yield volume["name"], volume["secret"]
+
+
+def _secret_files(pod: Pod, container: dict[str, Any], mounts: Mapping[str, str]) -> Iterator[str]:
+    mounted = {m["name"]: _at(m, mounts) for m in container.get("volumeMounts", ())}
+    for name, secret in _secret_volumes(pod):
+        if name not in mounted:
+            continue
+        if not secret.get("items"):
+            raise _unsupported(
+                pod, f"volume {name} does not name the items that it needs of Secret {secret['secretName']}"
+            )
+        for item in secret["items"]:
+            yield f"{mounted[name]}/{item['path']}"
 
 
 def _at(mount: Mapping[str, Any], mounts: Mapping[str, str]) -> str:

@@ -24,6 +24,7 @@ class ProcessPlan(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     environment: dict[str, str]
     directories: tuple[str, ...]  # created before the first start
     files: dict[str, str]  # path → content, written before the first start
+    secret_files: tuple[str, ...] = ()  # made with random content before the first start, kept from then on
     host: str
     ports: dict[str, int]  # name of the container port → local port
     data_directory: str  # what the Pod's claim, or its emptyDir, is here

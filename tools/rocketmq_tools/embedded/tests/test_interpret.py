@@ -9,8 +9,9 @@ import msgspec
 import pytest
 
 from rocketmq_common.settings import parse_java_properties
-from rocketmq_operator.model import PodTemplate, RocketMQCluster
+from rocketmq_operator.model import PodTemplate, ReplicationSecret, RocketMQCluster
 from rocketmq_operator.render import render
+from rocketmq_tools.embedded.directories import make_secret
 from rocketmq_tools.embedded.interpret import interpret, port_requests
 from rocketmq_tools.embedded.plan import ProcessPlan
 from rocketmq_tools.embedded.ports import assign
@@ -149,3 +150,20 @@ def test_a_sidecar_is_left_out(tmp_path: Path) -> None:
 def test_a_plan_survives_its_file(tmp_path: Path) -> None:
     plan = plans(cluster(), tmp_path)["demo-b0-0"]
     assert msgspec.json.decode(msgspec.json.encode(plan), type=ProcessPlan) == plan
+
+
+def test_replicas_share_a_secret_that_is_made_once_and_is_their_owners_alone(tmp_path: Path) -> None:
+    of = cluster(replicas_per_group=2, replication_secret=ReplicationSecret(name="shared"))
+    first, second = (plans(of, tmp_path)[name] for name in ("demo-b0-0", "demo-b0-1"))
+    (path,) = first.secret_files
+    assert second.secret_files == (path,)
+    assert conf(first)["haSecretFile"] == conf(second)["haSecretFile"] == path
+    assert str(Path(path).parent) in first.directories
+    Path(path).parent.mkdir(parents=True)
+    make_secret(Path(path))
+    content = Path(path).read_bytes()
+    assert len(content) > 32
+    assert Path(path).stat().st_mode & 0o777 == 0o600
+    make_secret(Path(path))
+    assert Path(path).read_bytes() == content
+    assert [file.name for file in Path(path).parent.iterdir()] == ["secret"]

@@ -17,7 +17,7 @@ import pytest
 
 from rocketmq_broker.failover.lease import LeaseRecord
 from rocketmq_client import Admin, ConsumeFrom, Producer, PushConsumer
-from rocketmq_operator.model import RocketMQCluster
+from rocketmq_operator.model import ReplicationSecret, RocketMQCluster
 from rocketmq_tools.cli import main
 from rocketmq_tools.embedded import clusters, starting
 from rocketmq_tools.embedded.directories import ClusterDirectory
@@ -111,7 +111,8 @@ async def test_a_group_of_two_replaces_its_killed_master_and_changes_it_on_reque
         answer: dict[str, Any] = json.loads(capsys.readouterr().out)
         return answer
 
-    state = up(cluster(replicas_per_group=2), directory)
+    # Replicas that could not prove their secret to each other would never be in sync.
+    state = up(cluster(replicas_per_group=2, replication_secret=ReplicationSecret(name="shared")), directory)
     sent = [f"message {n}".encode() for n in range(20)]
     await send(state, sent)
     first = {p["name"]: p["brokerRole"] for p in told("ps")["processes"] if p["role"] == "broker"}
