@@ -34,7 +34,7 @@ PAUSE_SECONDS = 0.02
 EARLY = 50
 AFTERWARDS = 200
 LONG_LEVEL = 2
-LATER_SECONDS = 40
+LATER_SECONDS = 25
 # The client asks for routes every 30 s and gives a dead master up with its own next look; a loaded machine adds to that.
 BACK_SECONDS = 120.0
 # Apache's slave copies tables for the first time about a minute after its start.
