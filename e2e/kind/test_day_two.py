@@ -14,7 +14,7 @@ from e2e.kind.cluster import KindCluster
 from e2e.kind.objects import apply_cluster, condition, lives, make_topic, pods, status, wait_ready
 from e2e.processes import wait_until
 
-pytestmark = [pytest.mark.local, pytest.mark.xdist_group("kind"), pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.local, pytest.mark.slow, pytest.mark.xdist_group("kind"), pytest.mark.timeout(900)]
 
 NAME = "life"
 GROUP = f"{NAME}-b0"

@@ -9,7 +9,7 @@ from e2e.kind.cluster import KindCluster
 from e2e.kind.objects import apply_cluster, condition, lives, node_of, pods, wait_ready
 from e2e.processes import wait_until
 
-pytestmark = [pytest.mark.local, pytest.mark.xdist_group("kind"), pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.local, pytest.mark.slow, pytest.mark.xdist_group("kind"), pytest.mark.timeout(600)]
 
 NAME = "pair"
 MASTER, SLAVE = f"{NAME}-b0-0", f"{NAME}-b0-1"

@@ -8,10 +8,10 @@ etcd-server unless etcd was built. Tests never build: they skip, saying what is 
 from __future__ import annotations
 
 import hashlib
-import os
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -32,7 +32,7 @@ PROGRAMS = {
     "kubectl": (CONTROL_PLANE, "k8s.io/kubernetes/cmd/kubectl"),
     "kind": (f"{MODULES}/kind", "sigs.k8s.io/kind"),
     "etcd": (f"{MODULES}/etcd", "go.etcd.io/etcd/server/v3"),
-    "coredns": (f"{MODULES}/coredns", "github.com/coredns/coredns"),
+    "coredns": (f"{MODULES}/coredns", "rocketmqkube.dev/e2e/coredns"),
     "local-path-provisioner": (
         f"{MODULES}/local-path-provisioner",
         "github.com/rancher/local-path-provisioner",
@@ -48,7 +48,8 @@ HOW_TO_BUILD = "python -m e2e.kubernetes.binaries [--kind] builds it (needs Go 1
 def directory(module: str) -> Path:
     """Where the programs of this version of a module lie."""
     root = E2E / module
-    digest = hashlib.sha256((root / "go.mod").read_bytes() + (root / "go.sum").read_bytes()).hexdigest()[:16]
+    sources = [root / "go.mod", root / "go.sum", *sorted(root.glob("*.go"))]
+    digest = hashlib.sha256(b"".join(path.read_bytes() for path in sources)).hexdigest()[:16]
     return cache_directory() / "kubernetes" / f"{root.name}-{digest}"
 
 
@@ -79,18 +80,27 @@ def build(names: Iterable[str] = API_SERVER_RUNG) -> list[Path]:
         "k8s.io/client-go/pkg/version.gitVersion": VERSION,
     }
     flags = " ".join(["-s", "-w", *(f"-X {key}={value}" for key, value in values.items())])
-    built = []
+    missing: dict[str, list[str]] = {}
     for name in names:
-        module, package = PROGRAMS[name]
-        target = directory(module) / name
-        if not target.is_file():
-            target.parent.mkdir(parents=True, exist_ok=True)
-            part = target.with_name(f"{name}.{os.getpid()}.part")
-            command = [go, "build", "-ldflags", flags, "-o", str(part), package]
-            subprocess.run(command, cwd=E2E / module, check=True, timeout=BUILD_TIMEOUT_SECONDS)
-            part.replace(target)
-        built.append(target)
-    return built
+        module = PROGRAMS[name][0]
+        if not (directory(module) / name).is_file():
+            missing.setdefault(module, []).append(name)
+    for module, wanted in missing.items():
+        _build_module(go, module, wanted, flags)
+    return [directory(PROGRAMS[name][0]) / name for name in names]
+
+
+def _build_module(go: str, module: str, names: list[str], flags: str) -> None:
+    """Build programs of one module together, so that one is linked while another compiles; each appears whole or not at all."""
+    target = directory(module)
+    target.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix="part-", dir=target) as part:
+        # Several programs go to a folder, under the last part of their package; of a single one that part may be a version.
+        output = f"{part}/" if len(names) > 1 else f"{part}/{names[0]}"
+        command = [go, "build", "-ldflags", flags, "-o", output, *(PROGRAMS[name][1] for name in names)]
+        subprocess.run(command, cwd=E2E / module, check=True, timeout=BUILD_TIMEOUT_SECONDS)
+        for name in names:
+            (Path(part) / name).replace(target / name)
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ import msgspec
 import pytest
 
 from rocketmq_common.settings import parse_java_properties
-from rocketmq_operator.model import PodTemplate, ReplicationSecret, RocketMQCluster
+from rocketmq_operator.model import Listener, ListenerType, PodTemplate, ReplicationSecret, RocketMQCluster
 from rocketmq_operator.render import render
 from rocketmq_tools.embedded.directories import make_secret
 from rocketmq_tools.embedded.interpret import interpret, port_requests
@@ -65,6 +65,14 @@ def test_ports_and_addresses_in_the_configuration_are_local(tmp_path: Path) -> N
         assert int(values["httpPort"]) == found[name].ports["http"]
         assert values["bindAddress"] == values["httpBindAddress"] == "127.0.0.1"
     assert "haListenPort" not in conf(found["demo-namesrv-0"])
+
+
+def test_listeners_mean_nothing_where_everybody_is_on_one_machine(tmp_path: Path) -> None:
+    of = cluster()
+    listener = Listener(name="outside", type=ListenerType.NODE_PORT, port=9976)
+    found = plans(msgspec.structs.replace(of, spec=msgspec.structs.replace(of.spec, listeners=(listener,))), tmp_path)
+    assert "listeners" not in conf(found["demo-namesrv-0"])
+    assert conf(found["demo-b0-0"])["listenerAddresses"] == ""
 
 
 def test_the_store_lies_in_the_claim(tmp_path: Path) -> None:
