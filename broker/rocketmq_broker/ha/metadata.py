@@ -17,7 +17,8 @@ from rocketmq_broker.assignment import MessageRequestModes
 from rocketmq_broker.consumer_offsets import ConsumerOffsets
 from rocketmq_broker.delay import DelaySchedule
 from rocketmq_broker.groups import GroupTable
-from rocketmq_broker.ha.inquiry import FAILURES
+from rocketmq_broker.ha.inquiry import FAILURES, MasterInquiry
+from rocketmq_broker.ha.origin import MasterSilent
 from rocketmq_broker.timer.service import TimerService
 from rocketmq_broker.topics import TopicTable
 from rocketmq_common import javajson
@@ -49,6 +50,7 @@ class MetadataSync:
         on_topics: Callable[[], None],
     ) -> None:
         self._client = client
+        self._inquiry = MasterInquiry(client)
         self._topics = topics
         self._groups = groups
         self._offsets = offsets
@@ -81,7 +83,7 @@ class MetadataSync:
                 *parts,
             ]
         problems = [problem for code, take in parts if (problem := await self._copy(address, code, take))]
-        problems += [problem for problem in [await self._copy_timers(address)] if problem]
+        problems += [problem for problem in [await self._copy_timers(address, with_span=is_due)] if problem]
         if problems:
             log = logger.debug if problems[0] == self._problem else logger.warning
             log("metadata of the master at %s: %s", address, "; ".join(problems))
@@ -118,15 +120,18 @@ class MetadataSync:
             return f"answer to request {code} cannot be read: {error}"
         return ""
 
-    async def _copy_timers(self, address: str) -> str:
-        """Ask how far the master's timers have come; what went wrong, in words, else nothing."""
+    async def _copy_timers(self, address: str, *, with_span: bool) -> str:
+        """Ask how far the master's timers have come, and what its log spans; what went wrong, in words, else nothing."""
         try:
+            if with_span:
+                span = await self._inquiry.ask(address)
+                self._timers.note_master_log(span.min_offset, span.end_offset)
             answer = await self._client.invoke(address, RequestCode.GET_TIMER_CHECK_POINT, timeout_ms=TIMEOUT_MS)
             if answer.code == ResponseCode.SUCCESS and answer.body:
                 # A master without timers has none to tell of.
                 await self._timers.adopt(decode_checkpoint(bytes(answer.body)))
-        except (*FAILURES, ValueError, OSError) as error:
-            return f"timer checkpoint: {error}"
+        except (*FAILURES, MasterSilent, ValueError, OSError) as error:
+            return f"timers: {error}"
         return ""
 
     def _take_topics(self, raw: dict[str, Any]) -> None:

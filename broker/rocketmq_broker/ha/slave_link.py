@@ -272,11 +272,12 @@ class MasterLink(asyncio.Protocol):
     def _report(self, offset: int) -> None:
         if self._transport is None or self._transport.is_closing():
             return
-        self.acknowledged = offset
+        # Said again it is a sign of life only. A master that is not heard of any more must not hold up an election by it.
+        is_new, self.acknowledged = offset != self.acknowledged, offset
         self._last_write = self._clock.monotonic()
         self.last_write_ms = self._clock.now_ms()
         self._transport.write(encode_report(offset))
-        if self._following is not None:
+        if is_new and self._following is not None:
             self._following.acknowledged()
 
     def _measure(self, now: float) -> None:

@@ -24,6 +24,7 @@ from rocketmq_broker.timer.delivery import TimerDelivery
 from rocketmq_broker.timer.fields import timer_fields
 from rocketmq_broker.timer.filing import TimerFiling
 from rocketmq_broker.timer.firing import TimerFiring
+from rocketmq_broker.timer.master_span import MasterSpan
 from rocketmq_broker.timer.moving import LogRelease
 from rocketmq_broker.timer.placement import TIMER_QUEUE_ID, precision_of
 from rocketmq_broker.timer.progress import TimerProgress
@@ -94,6 +95,7 @@ class TimerService:
         self._is_soon = False
         self._handle: asyncio.Handle | asyncio.TimerHandle | None = None
         self._problem = ""
+        self._master_span = MasterSpan()
 
     # -- life --------------------------------------------------------------------------------------------------------
 
@@ -163,6 +165,11 @@ class TimerService:
         if not self._is_running and self._settings.timer_wheel_enable:
             await self.progress.adopt(checkpoint, self._root)
 
+    def note_master_log(self, min_offset: int, end_offset: int) -> None:
+        """What the log of this broker's master spans."""
+        self._master_span.released(self._store.positions.written)
+        self._master_span.note(min_offset, end_offset)
+
     def forget_topic(self, topic: str) -> None:
         """The topic was deleted."""
         self.counters.forget_topic(topic)
@@ -172,7 +179,10 @@ class TimerService:
     def may_remove(self, log_end: int) -> bool:
         """Whether the commit log below an offset may go. If not, the messages that wait there are on their way out."""
         work = self._work
-        if work is None or not self._is_running:
+        if not self._is_running:
+            # A slave: what waits is its master's to move, and this broker may have to take over.
+            return not self._settings.timer_wheel_enable or self._is_free_at_master(log_end)
+        if work is None:
             return True
         is_free = work.release.is_done(log_end) and work.filing.has_read(log_end)
         if not is_free:
@@ -229,6 +239,16 @@ class TimerService:
         number = self._clock.now_ms() // self.precision_ms
         for ahead in range(count_max):
             yield 0 if self._work is None else max(self._work.wheel.slot(number + ahead).waiting, 0)
+
+    def _is_free_at_master(self, log_end: int) -> bool:
+        store = self._store
+        if store.queue_bounds(names.TIMER_TOPIC, TIMER_QUEUE_ID) is None:
+            return True
+        queue = store.queue(names.TIMER_TOPIC, TIMER_QUEUE_ID)
+        first = queue.first_at_or_after(store.log_min_offset)
+        if first >= queue.end or queue.unit(first)[0] >= log_end:
+            return True
+        return log_end <= self._master_span.released(store.positions.written)
 
     # -- opening -----------------------------------------------------------------------------------------------------
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from rocketmq_broker.timer.master_span import MasterSpan
 from rocketmq_broker.timer.tests.rig import TimerRig
 from rocketmq_store.statuses import PutStatus
 from rocketmq_store.timer.checkpoint import TimerCheckpoint
@@ -152,3 +153,35 @@ def test_a_clock_that_was_set_back_makes_nothing_early_and_repeats_nothing(rig: 
     assert rig.numbers() == [0, 1, 2]
     rig.advance(120_000)
     assert rig.numbers() == [0, 1, 2]
+
+
+def test_a_slave_keeps_the_log_of_timer_messages_until_its_master_has_removed_it(rig: TimerRig) -> None:
+    store, service = rig.store, rig.service
+    # A slave: its log grows, nothing is read or fired.
+    service.stop()
+    while len(store._log.segments) < 2:
+        rig._append(b"x" * 1000, "UNIQ_KEY\x01FILL\x02")
+    first, second = (segment.end for segment in store._log.segments[:2])
+    # Nothing of these waits for anybody.
+    assert service.may_remove(first)
+    rig.send(0, rig.clock.now_ms() + 3_600_000)
+    assert service.may_remove(first)
+    assert not service.may_remove(second)
+    # The master still has it; then it has not, but its copies are not here yet.
+    service.note_master_log(first, store.positions.written)
+    assert not service.may_remove(second)
+    service.note_master_log(second, store.positions.written + 1)
+    assert not service.may_remove(second)
+    rig._append(b"x" * 1000, "UNIQ_KEY\x01FILL\x02")
+    assert service.may_remove(second)
+    # As master it decides by itself again.
+    rig.run(service.start(is_unclean=True))
+    assert not service.may_remove(second)
+
+
+def test_a_slave_that_is_always_behind_gets_to_remove_something() -> None:
+    span = MasterSpan()
+    for written in range(0, 1000, 10):
+        span.note(written // 2, written + 25)
+        span.released(written)
+    assert 400 < span.released(1000) <= 500
