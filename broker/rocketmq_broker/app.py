@@ -21,6 +21,7 @@ from rocketmq_broker.clients.processor import ClientProcessor
 from rocketmq_broker.clients.producers import Producers
 from rocketmq_broker.consumer_offsets import ConsumerOffsets
 from rocketmq_broker.delay import DelaySchedule
+from rocketmq_broker.durable import CONFIG_DIRECTORY
 from rocketmq_broker.failover.lease import LeaseStore
 from rocketmq_broker.failover.lease_file import FileLeaseStore
 from rocketmq_broker.failover.succession import Succession
@@ -62,7 +63,6 @@ from rocketmq_store.store import MessageStore
 
 logger = logging.getLogger(__name__)
 
-CONFIG_DIRECTORY = "config"
 HTTP_PORT_OFFSET = HTTP_PORT - LISTEN_PORT
 UNREGISTER_TIMEOUT_MS = 3000
 TABLES_INTERVAL_MS = 1000

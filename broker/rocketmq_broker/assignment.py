@@ -15,7 +15,7 @@ import msgspec
 
 from rocketmq_broker.clients.consumers import Consumers
 from rocketmq_broker.clients.processor import decode_body
-from rocketmq_broker.durable import DurableTable, TableError, load_table
+from rocketmq_broker.durable import DurableTable, TableError
 from rocketmq_broker.settings import BrokerSettings
 from rocketmq_common import names, permissions
 from rocketmq_common.clock import Clock
@@ -62,14 +62,13 @@ class MessageRequestModes:
     """The table of modes: topic → group → mode."""
 
     def __init__(self, files: FileSystem, directory: Path, executor: Executor) -> None:
-        self._files = files
         self._table = DurableTable(files, directory / "messageRequestMode.json", self.encode, executor)
         self.modes: dict[str, dict[str, MessageRequestMode]] = {}
 
     def load(self) -> None:
         """Read the file; blocking. Raises TableError."""
         try:
-            self.modes = _parse(load_table(self._files, self._table.path))
+            self.modes = _parse(self._table.load())
         except msgspec.ValidationError as error:
             raise TableError(f"{self._table.path}: {error}: repair the file, or restore its .bak") from error
 

@@ -70,11 +70,11 @@ class ConsumerOffsets:
     def load(self) -> None:
         """Read the file; blocking. Raises TableError."""
         path = self._table.path
-        raw = load_table(self._files, path)
+        raw = self._table.load()
         if not raw and self._has_lights:
             # Light queues were switched on: Apache would let every group begin anew.
             path = path.with_name(FILE_NAME)
-            raw = load_table(self._files, path)
+            raw = load_table(self._files, path).content
         self._unknown_top = {key: value for key, value in raw.items() if key not in self._known_top}
         try:
             self.data_version, offsets = self._parse(raw)

@@ -16,7 +16,7 @@ from typing import Any, Final
 
 import msgspec
 
-from rocketmq_broker.durable import DurableTable, TableError, load_table
+from rocketmq_broker.durable import DurableTable, TableError
 from rocketmq_broker.settings import BrokerSettings
 from rocketmq_broker.statistics import BrokerStatistics
 from rocketmq_common import names
@@ -74,7 +74,6 @@ class DelaySchedule:
         self._settings = settings
         self._store = store
         self._statistics = statistics
-        self._files = files
         self._clock = clock
         self._loop = asyncio.get_running_loop()
         self._table = DurableTable(files, directory / "delayOffset.json", self.encode, executor)
@@ -87,7 +86,7 @@ class DelaySchedule:
 
     def load(self) -> None:
         """Read the progress file; blocking. Raises TableError."""
-        raw: dict[str, Any] = load_table(self._files, self._table.path)
+        raw: dict[str, Any] = self._table.load()
         try:
             self.data_version = msgspec.convert(raw.get("dataVersion") or {}, DataVersion, strict=False)
             self._loaded = msgspec.convert(raw.get("offsetTable") or {}, dict[int, int], strict=False)

@@ -11,45 +11,57 @@ import logging
 from collections.abc import Callable
 from concurrent.futures import Executor
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
-import msgspec
-
-from rocketmq_common import javajson
 from rocketmq_common.files import FileSystem
+from rocketmq_common.tables import Table, decode_table, encode_table
 
 logger = logging.getLogger(__name__)
+
+CONFIG_DIRECTORY: Final = "config"
+DAMAGED_SUFFIX: Final = ".damaged"
 
 
 class TableError(Exception):
     """A table file that exists but cannot be used; the message says which and what to do."""
 
 
-def load_table(files: FileSystem, path: Path) -> dict[str, Any]:
-    """The parsed file, else its ``.bak``; empty when there is neither.
+def load_table(files: FileSystem, path: Path) -> Table:
+    """The table, else its ``.bak``, the generation before; empty when there is neither.
 
-    Raises TableError when something is there and nothing of it can be read: going on with an empty table would register an empty
-    broker and overwrite what an operator could still repair.
+    A damaged file is kept beside as ``.damaged``, and the good one put in its place. Raises TableError when something is there and
+    nothing of it can be read: going on with an empty table would register an empty broker and overwrite what an operator could
+    still repair.
     """
     problems: list[str] = []
+    damaged = b""
     for candidate in (path, path.with_name(f"{path.name}.bak")):
         try:
             text = files.read(candidate)
         except FileNotFoundError:
             continue
         try:
-            value = javajson.loads(text)
-        except javajson.JavaJsonError as error:
-            problems.append(f"{candidate} cannot be parsed ({error})")
+            loaded = decode_table(text)
+        except ValueError as error:
+            problems.append(f"{candidate} {error}")
+            damaged = text
             continue
-        if isinstance(value, dict):
-            if problems:
-                logger.error("%s; going on with %s", problems[0], candidate)
-            return value
-        problems.append(f"{candidate} holds no JSON object")
+        if problems:
+            kept = path.with_name(f"{path.name}{DAMAGED_SUFFIX}")
+            logger.error(
+                "%s: going on with the generation before, %s; the damaged file is kept as %s",
+                problems[0],
+                candidate,
+                kept,
+            )
+            files.replace(kept, damaged, backup=False)
+            files.replace(path, text, backup=False)
+        elif candidate != path:
+            logger.error("%s is missing: going on with the generation before, %s", path, candidate)
+        return loaded
     if problems:
         raise TableError(f"{'; '.join(problems)}: repair the file, or remove it to start with an empty table")
-    return {}
+    return Table({}, 0)
 
 
 class DurableTable:
@@ -63,11 +75,17 @@ class DurableTable:
         self._lock = asyncio.Lock()
         self._wanted = 0
         self._saved = 0
+        self._generation = 0
 
     @property
     def is_dirty(self) -> bool:
         """Something was `touch`ed that is not on disk yet."""
         return self._saved < self._wanted
+
+    def load(self) -> dict[str, Any]:
+        """What is on disk, see `load_table`."""
+        content, self._generation = load_table(self._files, self.path)
+        return content
 
     def touch(self) -> None:
         """The content changed; a later `save` or `save_if_dirty` writes it."""
@@ -86,7 +104,7 @@ class DurableTable:
     def save_now(self) -> None:
         """Write on the calling thread; for the end of the process. Raises OSError."""
         wanted = self._wanted
-        _write(self._files, self.path, self._encode())
+        self._write(self._encode())
         self._saved = wanted
 
     async def _save_up_to(self, wanted: int) -> None:
@@ -95,9 +113,10 @@ class DurableTable:
                 return
             included = self._wanted
             data = self._encode()
-            await asyncio.get_running_loop().run_in_executor(self._executor, _write, self._files, self.path, data)
+            await asyncio.get_running_loop().run_in_executor(self._executor, self._write, data)
             self._saved = included
 
-
-def _write(files: FileSystem, path: Path, data: bytes) -> None:
-    files.replace(path, msgspec.json.format(data, indent=1))
+    def _write(self, data: bytes) -> None:
+        # One write at a time, so the generation needs no lock.
+        self._generation += 1
+        self._files.replace(self.path, encode_table(data, self._generation))

@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-from rocketmq_broker.durable import DurableTable, TableError, load_table
+from rocketmq_broker.durable import DurableTable, TableError
 from rocketmq_broker.settings import BrokerSettings
 from rocketmq_common import names
 from rocketmq_common.clock import Clock
@@ -39,7 +39,6 @@ class GroupTable:
     ) -> None:
         self._has_lights = has_light_queues
         self._settings = settings
-        self._files = files
         self._clock = clock
         self._unknown: dict[str, dict[str, Any]] = {}
         self._unknown_top: dict[str, Any] = {}
@@ -51,7 +50,7 @@ class GroupTable:
 
     def load(self) -> None:
         """Read the file and add missing system groups; blocking. Raises TableError."""
-        raw = load_table(self._files, self._table.path)
+        raw = self._table.load()
         self._unknown_top = {key: value for key, value in raw.items() if key not in _KNOWN_TOP}
         try:
             self.data_version, self.configs, self.forbidden, self._unknown = _parse(raw)

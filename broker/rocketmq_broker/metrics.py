@@ -16,6 +16,7 @@ from rocketmq_broker.admin.progress import Progress
 from rocketmq_broker.clients.consumers import Consumers
 from rocketmq_broker.clients.producers import Producers
 from rocketmq_broker.consumer_offsets import ConsumerOffsets
+from rocketmq_broker.durable import CONFIG_DIRECTORY, DAMAGED_SUFFIX
 from rocketmq_broker.failover.succession import SuccessionStatus
 from rocketmq_broker.groups import GroupTable
 from rocketmq_broker.ha.status import FollowingStatus, MasterStatus
@@ -351,6 +352,12 @@ class BrokerMetrics:
         if self._topics.has_light_queues:
             count = sum(map(names.is_light_queue, self._store.topics()))
             yield self._single("rocketmq_light_queue_number", "Light queues (LMQ)", count)
+        kept = self._files.list(Path(self._store.settings.root) / CONFIG_DIRECTORY)
+        yield self._single(
+            "rocketmq_damaged_tables",
+            "Tables that were found damaged and replaced by the generation before; until config/*.damaged is removed",
+            sum(path.name.endswith(DAMAGED_SUFFIX) for path in kept),
+        )
         yield self._single("rocketmq_consumer_group_number", "Consumer groups", len(self._groups.configs))
 
     def _process(self) -> Iterator[Family | None]:

@@ -14,7 +14,7 @@ from typing import Any
 
 import msgspec
 
-from rocketmq_broker.durable import DurableTable, TableError, load_table
+from rocketmq_broker.durable import DurableTable, TableError
 from rocketmq_broker.settings import BrokerSettings
 from rocketmq_common import names, permissions
 from rocketmq_common.clock import Clock
@@ -53,7 +53,6 @@ class TopicTable:
         has_light_queues: bool = False,
     ) -> None:
         self._settings = settings
-        self._files = files
         self._clock = clock
         self.has_light_queues = has_light_queues
         self._schedule_queue_nums = max(SCHEDULE_QUEUE_NUMS_MIN, delay_level_count)
@@ -69,7 +68,7 @@ class TopicTable:
 
     def load(self) -> None:
         """Read the file and add missing system topics; blocking. Raises TableError."""
-        raw = load_table(self._files, self._table.path)
+        raw = self._table.load()
         self._unknown_top = {key: value for key, value in raw.items() if key not in _KNOWN_TOP}
         try:
             self.data_version, self.configs, self._unknown = _parse(raw)

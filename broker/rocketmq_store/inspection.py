@@ -13,9 +13,10 @@ from typing import NamedTuple
 
 import msgspec
 
-from rocketmq_common import javajson, names
+from rocketmq_common import names
 from rocketmq_common.files import RealFiles
 from rocketmq_common.light_queues import LIGHT_QUEUE_ID
+from rocketmq_common.tables import decode_table
 from rocketmq_store.checkpoint import FILE_NAME as CHECKPOINT_NAME
 from rocketmq_store.checkpoint import FILE_SIZE as CHECKPOINT_SIZE
 from rocketmq_store.checkpoint import Checkpoint, RecoveryHint
@@ -230,9 +231,9 @@ class StoreView:
             yield Finding(self.root / CHECKPOINT_NAME, 0, "cannot be used: the next start looks at more of the log")
         for path in sorted((self.root / CONFIG_DIRECTORY).glob("*.json")):
             try:
-                javajson.loads(path.read_bytes())
-            except javajson.JavaJsonError as error:
-                yield Finding(path, 0, f"cannot be parsed ({error}): the next start takes its .bak")
+                decode_table(path.read_bytes())
+            except ValueError as error:
+                yield Finding(path, 0, f"{error}: the next start takes its .bak")
 
     def _index_paths(self) -> list[Path]:
         directory = self.root / INDEX_DIRECTORY

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 import msgspec
 
-from rocketmq_broker.durable import DurableTable, TableError, load_table
+from rocketmq_broker.durable import DurableTable, TableError
 from rocketmq_common.clock import Clock
 from rocketmq_common.files import FileSystem
 
@@ -63,14 +63,13 @@ class OrderedQueues:
     """See the module. Keys are (group, topic) and queue id."""
 
     def __init__(self, files: FileSystem, directory: Path, clock: Clock, executor: Executor) -> None:
-        self._files = files
         self._clock = clock
         self._table = DurableTable(files, directory / "consumerOrderInfo.json", self.encode, executor)
         self.infos: dict[tuple[str, str], dict[int, OrderInfo]] = {}
 
     def load(self) -> None:
         """Read the file; blocking. Raises TableError."""
-        raw: dict[str, Any] = load_table(self._files, self._table.path)
+        raw: dict[str, Any] = self._table.load()
         try:
             table = msgspec.convert(raw.get("table") or {}, dict[str, dict[int, OrderInfo]], strict=False)
         except msgspec.ValidationError as error:

@@ -196,6 +196,8 @@ def test_a_broken_file_is_replaced_by_its_backup_and_a_broken_pair_stops_the_sta
     (tmp_path / "consumerOffset.json").write_text("")
     (tmp_path / "consumerOffset.json.bak").write_text('{"offsetTable":{"T@g":{0:7}}}')
     assert table(tmp_path, executor).of("g", "T") == {0: 7}
+    assert (tmp_path / "consumerOffset.json.damaged").read_text() == ""
+    (tmp_path / "consumerOffset.json").write_text("")
     (tmp_path / "consumerOffset.json.bak").write_text("{")
     with pytest.raises(TableError, match=r"consumerOffset\.json.*repair"):
         table(tmp_path, executor)

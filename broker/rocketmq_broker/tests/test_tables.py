@@ -11,7 +11,7 @@ import msgspec
 import pytest
 
 from rocketmq_broker import topics as topics_module
-from rocketmq_broker.durable import TableError
+from rocketmq_broker.durable import TableError, load_table
 from rocketmq_broker.groups import GroupTable
 from rocketmq_broker.settings import BrokerSettings
 from rocketmq_broker.topics import TopicLimitReached, TopicTable
@@ -251,3 +251,42 @@ async def test_a_group_that_cannot_be_written_is_as_it_was(tmp_path: Path, execu
     assert group is not None
     assert group.retry_max_times == 5
     assert table.get("new") is None
+
+
+async def test_a_damaged_table_gives_way_to_the_generation_before_and_is_kept_beside(
+    tmp_path: Path, executor: ThreadPoolExecutor, caplog: pytest.LogCaptureFixture
+) -> None:
+    table = topic_table(tmp_path, executor)
+    await table.update(TopicConfig(topic_name="first", perm=6))
+    await table.update(TopicConfig(topic_name="second", perm=6))
+    path = tmp_path / "topics.json"
+    damaged = path.read_bytes().replace(b'"second"', b'"secund"')
+    path.write_bytes(damaged)
+    again = topic_table(tmp_path, executor)
+    assert again.get("first") is not None
+    assert again.get("secund") is None
+    assert again.get("second") is None
+    assert any(str(path) in record.message and record.levelname == "ERROR" for record in caplog.records)
+    assert path.with_name("topics.json.damaged").read_bytes() == damaged
+    # The good one is in its place again, so that the next write keeps it as the generation before.
+    await again.update(TopicConfig(topic_name="third", perm=6))
+    assert "first" in read(tmp_path / "topics.json.bak")["topicConfigTable"]
+    assert topic_table(tmp_path, executor).get("third") is not None
+
+
+async def test_a_table_without_a_whole_generation_stops_the_start(tmp_path: Path, executor: ThreadPoolExecutor) -> None:
+    table = topic_table(tmp_path, executor)
+    await table.update(TopicConfig(topic_name="first", perm=6))
+    for path in tmp_path.glob("topics.json*"):
+        path.write_bytes(path.read_bytes().replace(b'"perm": 6', b'"perm": 4'))
+    with pytest.raises(TableError, match=r"topics\.json does not fit its checksum"):
+        topic_table(tmp_path, executor)
+
+
+async def test_generations_go_on_where_they_ended(tmp_path: Path, executor: ThreadPoolExecutor) -> None:
+    table = topic_table(tmp_path, executor)
+    await table.update(TopicConfig(topic_name="first"))
+    before = load_table(RealFiles(), tmp_path / "topics.json").generation
+    await topic_table(tmp_path, executor).update(TopicConfig(topic_name="second"))
+    assert load_table(RealFiles(), tmp_path / "topics.json").generation == before + 1
+    assert load_table(RealFiles(), tmp_path / "topics.json.bak").generation == before

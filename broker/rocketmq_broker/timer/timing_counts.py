@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import msgspec
 
-from rocketmq_broker.durable import DurableTable, TableError, load_table
+from rocketmq_broker.durable import DurableTable, TableError
 from rocketmq_common.clock import Clock
 from rocketmq_common.files import FileSystem
 from rocketmq_common.topics import DataVersion
@@ -27,7 +27,6 @@ class TimingCounts:
     """Used on the loop. The saved numbers are those of the last `capture`, which belongs to a checkpoint."""
 
     def __init__(self, files: FileSystem, directory: Path, clock: Clock, executor: Executor) -> None:
-        self._files = files
         self._clock = clock
         self._table = DurableTable(files, directory / FILE_NAME, lambda: self._captured, executor)
         self.topics: dict[str, TopicTiming] = {}
@@ -36,7 +35,7 @@ class TimingCounts:
 
     def load(self) -> None:
         """Read the file; blocking. Raises TableError."""
-        self.adopt(load_table(self._files, self._table.path))
+        self.adopt(self._table.load())
 
     def adopt(self, raw: dict[str, Any]) -> None:
         """Take what a file, or a master's answer, says. Raises TableError; nothing is changed then."""
