@@ -212,3 +212,15 @@ def test_members_leave_when_they_are_gone_or_late_and_enter_when_they_have_every
     assert wanted({}, count_min=2) == ("a", "b"), "below the minimum nobody leaves"
     assert wanted({"b": seen(100.0), "c": seen(100.0)}) == ("a", "b", "c")
     assert wanted({"b": seen(100.0), "c": seen(100.0, 99)}) == ("a", "b")
+
+
+def test_the_lease_is_looked_at_more_often_only_while_it_changes_hands() -> None:
+    election = candidate()
+    election.observe(Observed(HELD, "1"), 0.0)
+    retry_s = FailoverSettings().lease_retry_period / 1000
+    assert not election.is_changing(DURATION_S - retry_s - 0.1)
+    assert election.is_changing(DURATION_S - retry_s + 0.1)
+    assert election.is_changing(DURATION_S + 1)
+    assert not election.is_changing(2 * DURATION_S), "where nobody can be elected nothing changes soon"
+    assert not master().is_changing(100.0)
+    assert master(msgspec.structs.replace(HELD, target="b-1")).is_changing(1.0)
