@@ -11,7 +11,7 @@ import traceback
 from collections.abc import Sequence
 from pathlib import Path
 
-from e2e.chaos import bit_flips, disks, ha_port, java_failover, kills, stores
+from e2e.chaos import bit_flips, disks, ha_port, java_failover, kills, partitions, stores
 from e2e.chaos.outcomes import PROBLEMS_SHOWN_MAX, Experiment, Outcome, Scale, table
 
 DEFAULT_SEED = 20261124
@@ -31,6 +31,7 @@ EXPERIMENTS: dict[str, Experiment] = {
     "full-disk": disks.full_disk,
     "failover-java": java_failover.killed,
     "switchover-java": java_failover.switched,
+    "partitions": partitions.run,
     "ha-port": ha_port.run,
 }
 

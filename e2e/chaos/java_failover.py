@@ -110,8 +110,11 @@ def switched(directory: Path, scale: Scale) -> Outcome:
     outcome, figures = _run(directory, scale, SWITCHOVERS, _switch)
     _tell(outcome, "longest time without an answered send in a switchover", figures["gap"], SWITCHOVER_S_MAX)
     _tell(outcome, "from the command to the new epoch", figures["handed"], SWITCHOVER_S_MAX)
-    if failed := int(sum(figures["failed"])):
-        outcome.errors.append(f"{failed} sends failed in switchovers, after the client's own tries")
+    outcome.notes.append(f"{int(sum(figures['failed']))} sends failed in all, after the client's own tries")
+    for gap, failed in zip(figures["gap"], figures["failed"], strict=True):
+        # On a machine that is held up for longer than the client's patience, sends fail whatever the brokers do.
+        if failed and gap < SWITCHOVER_S_MAX:
+            outcome.errors.append(f"{int(failed)} sends failed although sends were answered again after {gap:.1f} s")
     return outcome
 
 
