@@ -60,6 +60,11 @@ COMMANDS: dict[str, Row] = {
     "broker": Row(
         "rocketmq_tools.cli.broker:command", "Manage", "List and configure brokers; with -c FILE run one broker."
     ),
+    "kube": Row(
+        "rocketmq_tools.cli.kube:command",
+        "Manage",
+        "Show RocketMQClusters in Kubernetes; switch masters, drain groups.",
+    ),
     "context": Row("rocketmq_tools.cli.context:command", "Other", "Remember clusters by name and choose one."),
     "chaos": Row("rocketmq_tools.cli.chaos:command", "Run", "Do harm to a cluster on this machine: kill its master."),
     "store": Row("rocketmq_tools.cli.store:command", "Manage", "Verify, dump and describe a broker's store directory."),
