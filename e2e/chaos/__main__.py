@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import faulthandler
 import logging
 import sys
 import tempfile
@@ -45,6 +46,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, default=DEFAULT_SEED)
     parser.add_argument("--only", action="append", choices=EXPERIMENTS, help="may repeat")
     arguments = parser.parse_args(argv)
+    faulthandler.enable()
     # Thousands of stores fail as planned; what they log about it says nothing.
     logging.disable(logging.CRITICAL)
     scale = Scale(arguments.long, arguments.seed)

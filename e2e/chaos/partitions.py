@@ -35,7 +35,7 @@ from rocketmq_testkit.history import History
 
 TOPIC: Final = "PartitionTopic"
 REPLICAS: Final = 3
-TRIALS: Final = (6, 60)
+TRIALS: Final = (4, 60)
 # Shorter than the defaults, for more trials; a fault lasts longer than a lease.
 TIMINGS: Final = {"leaseDuration": "3000", "leaseRenewDeadline": "2000", "leaseRetryPeriod": "300", "switchoverTimeout": "2000",
                   "haSendHeartbeatInterval": "300", "haHousekeepingInterval": "3000", "slaveTimeout": "2000"}  # fmt: skip
