@@ -12,7 +12,7 @@ from rocketmq_broker.put_answers import answer_kept, refusal
 from rocketmq_broker.statistics import TopicCounters
 from rocketmq_remoting.codes import ResponseCode
 from rocketmq_remoting.commands import Command, Response
-from rocketmq_remoting.connection import Connection
+from rocketmq_remoting.connection import Connection, answer_bug
 from rocketmq_store.appending import NewMessage
 from rocketmq_store.rows import pack_rows
 from rocketmq_store.statuses import BatchResult, PutStatus
@@ -62,9 +62,17 @@ class BatchSender:
         waiting, self._waiting = self._waiting, []
         for start in range(0, len(waiting), TOGETHER_COUNT_MAX):
             together = waiting[start : start + TOGETHER_COUNT_MAX]
-            results = self._store.append_batches([one.message for one in together])
+            try:
+                results = self._store.append_batches([one.message for one in together])
+            except Exception as error:  # noqa: BLE001 - as in Connection: a bug must not leave requests without an answer
+                for one in together:
+                    one.connection.respond(one.command, answer_bug(one.command, error))
+                continue
             for one, result in zip(together, results, strict=True):
-                self._conclude(one, result)
+                try:
+                    self._conclude(one, result)
+                except Exception as error:  # noqa: BLE001 - nor those behind the one that it concerns
+                    one.connection.respond(one.command, answer_bug(one.command, error))
 
     def _conclude(self, one: _Waiting, result: BatchResult) -> None:
         connection, command, message, counters, waits = one

@@ -383,7 +383,7 @@ class Connection(asyncio.Protocol):
                     except RemotingError as error:
                         outcome = Response(error.code, remark=error.remark)
                     except Exception as error:  # noqa: BLE001 - one request's bug must not cost the others
-                        outcome = _bug(command, error)
+                        outcome = answer_bug(command, error)
                     if type(outcome) is bytes:
                         if code != counted_code:
                             if counted:
@@ -437,7 +437,7 @@ class Connection(asyncio.Protocol):
             self._answer(command, Response(error.code, remark=error.remark), held=False)
             return
         except Exception as error:  # noqa: BLE001 - one request's bug must not cost the connection its other requests
-            self._answer(command, _bug(command, error), held=False)
+            self._answer(command, answer_bug(command, error), held=False)
             return
         self._conclude(command, outcome)
 
@@ -461,7 +461,7 @@ class Connection(asyncio.Protocol):
             except RemotingError as error:
                 response = Response(error.code, remark=error.remark)
             except Exception as error:  # noqa: BLE001 - see _dispatch
-                response = _bug(command, error)
+                response = answer_bug(command, error)
             except asyncio.CancelledError:
                 self.dismiss(command)
                 raise
@@ -555,6 +555,7 @@ def _chain(first: Iterator[Any], second: Sequence[Any]) -> Iterator[Any]:
     yield from second
 
 
-def _bug(command: Command, error: Exception) -> Response:
+def answer_bug(command: Command, error: Exception) -> Response:
+    """What is answered when a handler failed by a fault of ours; it is logged."""
     logger.error("request %d failed", command.code, exc_info=error)
     return Response(ResponseCode.SYSTEM_ERROR, remark=f"{type(error).__name__}: {error}")
