@@ -145,6 +145,9 @@ class SendProcessor:
 
     def send(self, connection: Connection, command: Command, header: SendHeader) -> Outcome:
         """Store one message and answer with its place."""
+        if header.batch:
+            # Apache's C++ client sends batches by code 10; the field tells, as with Apache.
+            return self.send_batch(connection, command, header)
         if self._admission.is_late:
             raise self._admission.refusal()
         topic = header.topic
@@ -252,7 +255,7 @@ class SendProcessor:
             return None
         return ext
 
-    def send_batch(self, connection: Connection, command: Command, header: SendMessageRequestHeader) -> Outcome:
+    def send_batch(self, connection: Connection, command: Command, header: SendHeader) -> Outcome:
         """Store the messages of a batch, which share topic and queue, one after another and all or none."""
         if self._admission.is_late:
             raise self._admission.refusal()

@@ -210,12 +210,14 @@ def batch_body(count: int) -> bytes:
     return encode_batch(BatchEntry(n, b"body-%d" % n, b"UNIQ_KEY\x01U%d\x02TAGS\x01t%d" % (n, n)) for n in range(count))
 
 
-async def test_a_batch_is_stored_as_single_messages_with_consecutive_offsets(tmp_path: Path) -> None:
+@pytest.mark.parametrize("code", [RequestCode.SEND_BATCH_MESSAGE, RequestCode.SEND_MESSAGE_V2])
+async def test_a_batch_is_stored_as_single_messages_with_consecutive_offsets(tmp_path: Path, code: RequestCode) -> None:
+    # Java has a code for batches; Apache's C++ client sends them by the code of single messages, and the field tells.
     async with serving(tmp_path) as peer:
         await peer.send()
         answer = await peer.send(
             body=batch_body(10),
-            code=RequestCode.SEND_BATCH_MESSAGE,
+            code=code,
             batch=True,
             properties={"UNIQ_KEY": "OUTER", "WAIT": "true"},
         )
