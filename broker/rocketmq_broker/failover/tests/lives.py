@@ -86,7 +86,7 @@ class Replica:
 
     async def _live(self) -> None:
         while not self._stopping.is_set():
-            broker = make_broker(self._root, **self._settings)
+            broker = make_broker(self._root, None, **self._settings)
             broker.ports = self._ports
             await broker.start()
             self.broker, self.lives = broker, self.lives + 1

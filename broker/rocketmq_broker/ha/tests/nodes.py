@@ -106,6 +106,12 @@ class _GatedMapping:
     def rewrite(self, start: int, length: int) -> None:
         self._mapping.rewrite(start, length)
 
+    def absent_from(self, start: int, end: int) -> int:
+        return self._mapping.absent_from(start, end)
+
+    def load(self, start: int, end: int) -> None:
+        self._mapping.load(start, end)
+
     def close(self) -> None:
         self._mapping.close()
 
