@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -90,3 +91,41 @@ def test_seek_goes_back_to_the_first_message(
     assert java.call("lite.seek", name=name, topic=topic) == 4
 
     assert {message["body"] for message in poll(java, name, 12)} == {f"m{n}" for n in range(12)}
+
+
+def test_seek_by_time_skips_what_is_older(
+    java: Driver, cluster: Cluster, unique: Unique, clients: Clients, topic: str
+) -> None:
+    name = start(java, cluster, unique, clients, topic, assign=True)
+    old = poll(java, name, 12)
+    after_ms = max(message["store_timestamp"] for message in old) + 1
+    wait_until(lambda: time.time() * 1000 > after_ms + 5, "another millisecond")
+    producer = unique("producer")
+    clients(java, "producer", producer)
+    java.call("producer.start", name=producer, namesrv=cluster.namesrv_address)
+    # Each queue has something that is younger, so that each is searched between two messages.
+    for queue_id in range(4):
+        java.call(
+            "producer.send", name=producer, topic=topic, mode="queue", queue_id=queue_id, messages=[{"body": "new"}]
+        )
+    poll(java, name, 4)
+
+    java.call("lite.seek", name=name, topic=topic, timestamp_ms=after_ms)
+
+    assert [message["body"] for message in poll(java, name, 4)] == ["new"] * 4
+
+
+def test_a_paused_consumer_polls_nothing_until_it_resumes(
+    java: Driver, cluster: Cluster, unique: Unique, clients: Clients, topic: str
+) -> None:
+    name = start(java, cluster, unique, clients, topic, assign=True)
+    poll(java, name, 12)
+    java.call("lite.seek", name=name, topic=topic)
+    poll(java, name, 12)
+    java.call("lite.pause", name=name, topic=topic)
+    java.call("lite.seek", name=name, topic=topic)
+    assert java.call("lite.poll", name=name, timeout_ms=1000) == []
+
+    java.call("lite.resume", name=name, topic=topic)
+
+    assert len(poll(java, name, 12)) == 12

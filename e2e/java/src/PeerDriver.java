@@ -36,6 +36,7 @@ public final class PeerDriver {
         groups.add(new ConsumerCommands());
         groups.add(new LitePullCommands());
         groups.add(new PullCommands());
+        groups.add(new LightQueueCommands());
         groups.add(new TransactionCommands());
         for (String name : names) {
             groups.add((Commands) Class.forName(name).getDeclaredConstructor().newInstance());

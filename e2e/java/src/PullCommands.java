@@ -19,7 +19,7 @@ final class PullCommands implements Commands {
             case "pull.running": return consumers.containsKey(arguments.text("name"));
             case "pull.stop": consumers.remove(arguments.text("name")).shutdown(); return true;
             case "pull.pull": return pull(arguments);
-            case "pull.commit": named(arguments).updateConsumeOffset(queue(arguments), arguments.number("offset", 0)); return true;
+            case "pull.commit": commit(arguments); return true;
             case "pull.committed": return named(arguments).fetchConsumeOffset(queue(arguments), true);
             default: return null;
         }
@@ -45,6 +45,12 @@ final class PullCommands implements Commands {
         consumer.start();
         consumers.put(arguments.text("name"), consumer);
         return true;
+    }
+
+    /** Straight to the broker: the consumer persists by itself only offsets of queues that it was assigned. */
+    private void commit(Arguments arguments) throws Exception {
+        named(arguments).getDefaultMQPullConsumerImpl().getOffsetStore()
+            .updateConsumeOffsetToBroker(queue(arguments), arguments.number("offset", 0), false);
     }
 
     private Object pull(Arguments arguments) throws Exception {

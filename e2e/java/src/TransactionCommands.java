@@ -4,15 +4,12 @@ import java.util.HashMap;
 import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
-import java.util.concurrent.CompletableFuture;
 import java.util.concurrent.ConcurrentHashMap;
-import java.util.concurrent.TimeUnit;
 import org.apache.rocketmq.client.consumer.DefaultMQPushConsumer;
 import org.apache.rocketmq.client.consumer.listener.ConsumeConcurrentlyStatus;
 import org.apache.rocketmq.client.consumer.listener.MessageListenerConcurrently;
 import org.apache.rocketmq.client.producer.DefaultMQProducer;
 import org.apache.rocketmq.client.producer.LocalTransactionState;
-import org.apache.rocketmq.client.producer.RequestCallback;
 import org.apache.rocketmq.client.producer.TransactionListener;
 import org.apache.rocketmq.client.producer.TransactionMQProducer;
 import org.apache.rocketmq.client.producer.TransactionSendResult;
@@ -113,30 +110,12 @@ final class TransactionCommands implements Commands {
 
     private Object request(Arguments arguments) throws Exception {
         Message message = Messages.build(arguments.text("topic"), arguments);
-        TransactionMQProducer producer = producers.get(arguments.text("name"));
-        long timeoutMs = arguments.number("timeout_ms", 10000);
-        Message reply = arguments.flag("callback") ? called(producer, message, timeoutMs) : producer.request(message, timeoutMs);
+        Message reply = producers.get(arguments.text("name")).request(message, arguments.number("timeout_ms", 10000));
         Map<String, Object> out = new LinkedHashMap<>();
         out.put("topic", reply.getTopic());
         out.put("body", new String(reply.getBody(), StandardCharsets.UTF_8));
         out.put("properties", new HashMap<>(reply.getProperties()));
         return out;
-    }
-
-    private static Message called(TransactionMQProducer producer, Message message, long timeoutMs) throws Exception {
-        CompletableFuture<Message> reply = new CompletableFuture<>();
-        producer.request(message, new RequestCallback() {
-            @Override
-            public void onSuccess(Message answer) {
-                reply.complete(answer);
-            }
-
-            @Override
-            public void onException(Throwable failure) {
-                reply.completeExceptionally(failure);
-            }
-        }, timeoutMs);
-        return reply.get(2 * timeoutMs, TimeUnit.MILLISECONDS);
     }
 
     /** A consumer that answers each request with its body in upper case. */
