@@ -9,6 +9,7 @@ from typing import Any
 
 from rocketmq_client.admin.access import Access, BrokerAddress, ClusterInfo, parse
 from rocketmq_client.admin.connections import ClientConnection
+from rocketmq_client.admin.waiting import WaitingLevel, waiting_levels, waiting_timers
 from rocketmq_client.errors import InvalidArgument, NotFound
 from rocketmq_common.settings import format_java_properties, parse_java_properties
 from rocketmq_remoting.codes import RequestCode
@@ -93,6 +94,14 @@ class Brokers:
             for window in ("Minute", "Hour", "Day")
             if (row := body.get(f"stats{window}")) is not None
         }
+
+    async def waiting_levels(self, address: str) -> list[WaitingLevel]:
+        """Delay levels of one broker at which messages wait."""
+        return await waiting_levels(self._access, address)
+
+    async def waiting_timers(self, address: str) -> dict[str, int]:
+        """Timer messages that wait at one broker, by topic."""
+        return await waiting_timers(self._access, address)
 
     async def clean(self, address: str, what: Housekeeping) -> None:
         """Have one broker remove what has expired now, whatever the hour."""

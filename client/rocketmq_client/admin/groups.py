@@ -223,6 +223,39 @@ class Groups:
             lambda b: self._access.ask(b.address, RequestCode.CLONE_GROUP_OFFSET, header),
         )
 
+    async def set_mode(
+        self,
+        group: str,
+        topic: str,
+        mode: str,
+        *,
+        share_count: int = 0,
+        cluster: str | None = None,
+        broker: str | None = None,
+    ) -> list[BrokerAddress]:
+        """Have the members of ``group`` that ask brokers for their queues PULL or POP ``topic``; returns where that is set.
+
+        ``share_count``: so many further members pop from each queue (0: all). Raises RequestRefused.
+        """
+        masters = await self._access.masters(cluster=cluster, broker=broker)
+        wanted = {"topic": topic, "consumerGroup": group, "mode": mode, "popShareQueueNum": share_count}
+        body = msgspec.json.encode(wanted)
+        await self._access.each(
+            masters, lambda b: self._access.ask(b.address, RequestCode.SET_MESSAGE_REQUEST_MODE, None, body)
+        )
+        return masters
+
+    async def modes(self, group: str) -> list[tuple[BrokerAddress, dict[str, Any]]]:
+        """What `set_mode` has set for ``group``, by broker, in Java's words."""
+        found: list[tuple[BrokerAddress, dict[str, Any]]] = []
+        for broker, answer in await self._access.each(
+            await self._access.masters(),
+            lambda b: self._access.ask(b.address, RequestCode.GET_ALL_MESSAGE_REQUEST_MODE),
+        ):
+            table: dict[str, dict[str, Any]] = parse(answer.body).get("messageRequestModeMap") or {}
+            found += [(broker, of_groups[group]) for _, of_groups in sorted(table.items()) if group in of_groups]
+        return found
+
     async def topics(self, group: str) -> list[str]:
         """Topics that the group has offsets of."""
         found: set[str] = set()

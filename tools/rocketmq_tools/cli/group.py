@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from rocketmq_tools.cli import diagnosis
+from rocketmq_tools.cli import diagnosis, request_modes
 from rocketmq_tools.cli.names import complete_group, complete_topic
 from rocketmq_tools.cli.options import Globals, namesrv_option, output_option, watch_option
 from rocketmq_tools.cli.output import show
@@ -308,6 +308,7 @@ def copy_offsets(settings: Globals, source: str, target: str, topic: str) -> Non
 
 
 command.add_command(diagnosis.command)
+command.add_command(request_modes.command)
 
 
 def _config(config: SubscriptionGroupConfig) -> dict[str, Any]:

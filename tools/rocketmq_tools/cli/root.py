@@ -54,7 +54,12 @@ COMMANDS: dict[str, Row] = {
         "rocketmq_tools.cli.group:command", "Manage", "List, create, change, delete and describe consumer groups."
     ),
     "dlq": Row("rocketmq_tools.cli.dlq:command", "Manage", "List, show, send again and export dead letters."),
-    "delayed": Row("rocketmq_tools.cli.delayed:command", "Manage", "Take delayed messages back."),
+    "delayed": Row("rocketmq_tools.cli.delayed:command", "Manage", "Show and take back delayed messages."),
+    "top": Row("rocketmq_tools.cli.top:command", "Manage", "Show what goes in and out by topic and group."),
+    "export": Row(
+        "rocketmq_tools.cli.export:command", "Manage", "Write topics, groups and broker configuration as one document."
+    ),
+    "apply": Row("rocketmq_tools.cli.apply:command", "Manage", "Create and change the topics and groups of a file."),
     "message": Row("rocketmq_tools.cli.message:command", "Manage", "Get and find stored messages."),
     "cluster": Row("rocketmq_tools.cli.cluster:command", "Manage", "Show clusters and their health."),
     "broker": Row(

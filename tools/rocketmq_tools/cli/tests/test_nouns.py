@@ -22,7 +22,7 @@ from rocketmq_tools.cli.tests.nouns import Command
 from rocketmq_tools.errors import ExitCode
 
 MAIN = "import sys; from rocketmq_tools.cli import main; sys.exit(main())"
-NOUNS = ("produce", "consume", "topic", "group", "cluster", "broker", "message", "dlq", "context", "bench")
+NOUNS = ("produce", "consume", "topic", "group", "cluster", "broker", "message", "dlq", "context", "bench", "delayed", "top", "export", "apply")
 
 
 @pytest.mark.parametrize("noun", NOUNS)
