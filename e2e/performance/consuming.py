@@ -19,6 +19,7 @@ PULL_COUNT_MAX = 32
 GROUP = "bench_consumer"
 STAMP = re.compile(rb"T=([0-9a-f]{16})\|")
 READ_SIZE = 1 << 20
+SIZE = struct.Struct(">i")
 STRAGGLERS_SECONDS = 15.0
 
 
@@ -48,6 +49,16 @@ class Frames:
 
 
 @dataclass(slots=True)
+class Subscription:
+    """What a draining consumer wants, and how many messages that is."""
+
+    group: str
+    expression: str
+    expression_type: str
+    messages: int
+
+
+@dataclass(slots=True)
 class Drain:
     """Outcome of draining: messages as counted by the offsets, latencies per pull in seconds."""
 
@@ -57,35 +68,56 @@ class Drain:
 
 
 def drain(
-    address: str, topic: str, messages: int, *, on_measure: Callable[[], None], on_end: Callable[[], None]
+    address: str,
+    topic: str,
+    messages: int,
+    *,
+    subscription: Subscription | None = None,
+    on_measure: Callable[[], None],
+    on_end: Callable[[], None],
 ) -> Drain:
-    """Pull everything from all queues of ``topic``, one pull of 32 in flight per queue, until ``messages`` have come."""
+    """Pull from all queues of ``topic``, one pull of 32 in flight per queue, until the offsets have passed ``messages``.
+
+    Everything is pulled, or by a push consumer what its ``subscription`` lets through, counted.
+    """
     connection = connect(address)
     frames = Frames(connection)
     sent_at = [0.0] * pools.QUEUE_COUNT
     offsets = [0] * pools.QUEUE_COUNT
     latencies: list[float] = []
-    got = 0
+    passed = received = 0
+    if subscription is not None:
+        wanted = subscription.expression, subscription.expression_type
+        connection.sendall(pools.subscribe(subscription.group, topic, *wanted, pools.OPAQUE_BASE))
+        ((head, _),) = frames.read()
+        if head["code"] != FOUND:
+            raise LoadFailed(f"heartbeat: code {head['code']}, {head.get('remark')}")
+    group = GROUP if subscription is None else subscription.group
 
     def request(queue: int) -> bytes:
         sent_at[queue] = time.perf_counter()
-        return pools.pull(GROUP, topic, queue, offsets[queue], PULL_COUNT_MAX, queue, is_suspended=False)
+        return pools.pull(
+            group, topic, queue, offsets[queue], PULL_COUNT_MAX, queue, is_suspended=False,
+            is_subscribed=subscription is not None,
+        )  # fmt: skip
 
     on_measure()
     start = time.perf_counter()
     try:
         connection.sendall(b"".join(request(queue) for queue in range(pools.QUEUE_COUNT)))
-        while got < messages:
+        while passed < messages:
             again = []
             for head, body in frames.read():
                 queue, code = int(str(head["opaque"])), head["code"]
                 latencies.append(time.perf_counter() - sent_at[queue])
                 if code == NOT_FOUND:
                     continue  # this queue is empty
-                if code != FOUND or not body:
+                if (code != FOUND or not body) and (code != RETRY_IMMEDIATELY or subscription is None):
                     raise LoadFailed(f"pull of queue {queue} at {offsets[queue]}: code {code}, {head.get('remark')}")
+                if subscription is not None:
+                    received += count_records(body)
                 following = int(head["extFields"]["nextBeginOffset"])  # type: ignore[index]
-                got += following - offsets[queue]
+                passed += following - offsets[queue]
                 offsets[queue] = following
                 again.append(request(queue))
             if again:
@@ -94,7 +126,18 @@ def drain(
         on_end()
     finally:
         connection.close()
-    return Drain(seconds, got, latencies)
+    if subscription is not None and received != subscription.messages:
+        raise LoadFailed(f"{received} messages came through {subscription.expression!r}, not {subscription.messages}")
+    return Drain(seconds, passed, latencies)
+
+
+def count_records(body: bytes) -> int:
+    """Messages in the body of an answer."""
+    count = position = 0
+    while position < len(body):
+        position += SIZE.unpack_from(body, position)[0]
+        count += 1
+    return count
 
 
 @dataclass(slots=True)

@@ -6,6 +6,7 @@ and UNIQ_KEY are fixed-width and distinct within the pool.
 
 from __future__ import annotations
 
+import json
 import struct
 from dataclasses import dataclass
 
@@ -14,6 +15,7 @@ from e2e.frames import HEAD, VERSION_5_5_0
 OPAQUE_BASE = 1_000_000
 POOL_FRAMES_MAX = 1_000_000
 SEND_MESSAGE_V2, SEND_BATCH_MESSAGE = 310, 320
+PULL_MESSAGE, HEART_BEAT = 11, 34
 QUEUE_COUNT = 4
 BORN_MS = 1_700_000_000_000
 STAMP_DIGITS = 16
@@ -69,14 +71,17 @@ def single_sends(topic: str, body_size: int, count: int, *, run: int = 0) -> Poo
     return Pool(memoryview(bytes(whole)), size, count)
 
 
-def batch_sends(topic: str, body_size: int, messages_per_batch: int, count: int, *, run: int = 0) -> Pool:
-    """``count`` batch sends of ``messages_per_batch`` messages each."""
+def batch_sends(
+    topic: str, body_size: int, messages_per_batch: int, count: int, *, run: int = 0, is_marked: bool = False
+) -> Pool:
+    """``count`` batch sends of ``messages_per_batch`` messages each; ``is_marked``: of ten each has another tag and level."""
     whole = bytearray()
     size = 0
     for index in range(count):
         inner = bytearray()
         for number in range(messages_per_batch):
-            properties = f"UNIQ_KEY\x01{run << 64 | index << 16 | number:032X}\x02WAIT\x01true\x02".encode()
+            mark = f"TAGS\x01t{number % 10}\x02level\x01{number % 10}\x02colour\x01blue\x02" if is_marked else ""
+            properties = f"UNIQ_KEY\x01{run << 64 | index << 16 | number:032X}\x02WAIT\x01true\x02{mark}".encode()
             total = 4 + 4 + 4 + 4 + 4 + body_size + 2 + len(properties)
             inner += (
                 struct.pack(">iiiii", total, 0, 0, 0, body_size)
@@ -104,13 +109,48 @@ def stamped_send(topic: str, queue_id: int, opaque: int, stamp_ns: int, *, delay
 
 
 def pull(
-    group: str, topic: str, queue_id: int, offset: int, count_max: int, opaque: int, *, is_suspended: bool
+    group: str,
+    topic: str,
+    queue_id: int,
+    offset: int,
+    count_max: int,
+    opaque: int,
+    *,
+    is_suspended: bool,
+    is_subscribed: bool = False,
 ) -> bytes:
-    """One pull of everything (expression ``*``); ``is_suspended`` lets the broker hold it while there is nothing."""
-    system_flag = 4 | (2 if is_suspended else 0)
+    """One pull of everything, or of what the group's heartbeat subscribed to.
+
+    ``is_suspended`` lets the broker hold it while there is nothing.
+    """
+    system_flag = (0 if is_subscribed else 4) | (2 if is_suspended else 0)
+    wanted = "" if is_subscribed else '"expressionType":"TAG","subscription":"*",'
     ext = (
-        f'"bname":"broker-a","commitOffset":"0","consumerGroup":"{group}","expressionType":"TAG","maxMsgBytes":"2147483647",'
-        f'"maxMsgNums":"{count_max}","queueId":"{queue_id}","queueOffset":"{offset}","subVersion":"0","subscription":"*",'
+        f'"bname":"broker-a","commitOffset":"0","consumerGroup":"{group}",{wanted}"maxMsgBytes":"2147483647",'
+        f'"maxMsgNums":"{count_max}","queueId":"{queue_id}","queueOffset":"{offset}","subVersion":"0",'
         f'"suspendTimeoutMillis":"15000","sysFlag":"{system_flag}","topic":"{topic}"'
     )
-    return frame(header(11, ext, opaque), b"")
+    return frame(header(PULL_MESSAGE, ext, opaque), b"")
+
+
+def subscribe(group: str, topic: str, expression: str, expression_type: str, opaque: int) -> bytes:
+    """The heartbeat of a push consumer with this one subscription; an expression of type TAG is one tag here."""
+    is_tag = expression_type == "TAG"
+    subscription = {
+        "classFilterMode": False, "codeSet": [java_hash(expression)] if is_tag else [], "expressionType": expression_type,
+        "subString": expression, "subVersion": 1, "tagsSet": [expression] if is_tag else [], "topic": topic,
+    }  # fmt: skip
+    consumer = {
+        "consumeFromWhere": "CONSUME_FROM_FIRST_OFFSET", "consumeType": "CONSUME_PASSIVELY", "groupName": group,
+        "messageModel": "CLUSTERING", "subscriptionDataSet": [subscription], "unitMode": False,
+    }  # fmt: skip
+    data = {"clientID": f"{group}@bench", "consumerDataSet": [consumer], "producerDataSet": []}
+    return frame(header(HEART_BEAT, "", opaque), json.dumps(data).encode())
+
+
+def java_hash(text: str) -> int:
+    """``String.hashCode`` of an ASCII text."""
+    value = 0
+    for character in text.encode():
+        value = (value * 31 + character) & 0xFFFFFFFF
+    return value - (value >> 31 << 32)

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import struct
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from e2e.performance.consuming import FOUND, Frames
+from e2e.performance.consuming import FOUND, Frames, count_records
 from e2e.performance.generator import LoadFailed, connect
 from e2e.performance.pools import frame, header
 
@@ -18,7 +17,6 @@ INVISIBLE_MS = 60_000
 NOTHING = frozenset({209, 210})
 EMPTY_POPS_MAX = 200
 ACK_OPAQUE = 1_000_000
-SIZE = struct.Struct(">i")
 
 
 @dataclass(slots=True)
@@ -85,8 +83,8 @@ def pop(
                 if code == FOUND:
                     empty = 0
                     acks = _acknowledgements(group, topic, head, seen)
-                    if len(acks) != _count(body):
-                        raise LoadFailed(f"{_count(body)} messages, {len(acks)} offsets")
+                    if len(acks) != count_records(body):
+                        raise LoadFailed(f"{count_records(body)} messages, {len(acks)} offsets")
                     acks_waiting += len(acks)
                     out += acks
                 elif code in NOTHING:
@@ -123,11 +121,3 @@ def _acknowledgements(group: str, topic: str, head: dict[str, object], seen: set
             seen.add((queue, offset))
             acks.append(acknowledgement(group, topic, f"{prefix} {offset}", queue, offset, ACK_OPAQUE))
     return acks
-
-
-def _count(body: bytes) -> int:
-    count = position = 0
-    while position < len(body):
-        position += SIZE.unpack_from(body, position)[0]
-        count += 1
-    return count

@@ -27,6 +27,9 @@ COLUMNS = (
     ("private_mib", "private MiB", 0, False),
     ("namesrv_private_mib", "name server MiB", 0, False),
     ("p99_to_empty", "p99 to empty", 2, False),
+    ("alone_msg_per_second", "msg/s without them", 0, True),
+    ("alone_p99_ms", "p99 ms without them", 3, False),
+    ("answer_max_ms", "slowest answer ms", 0, False),
     ("others_cores", "cores of others", 2, False),
     ("private_after_mib", "private MiB, full", 0, False),
 )
@@ -48,6 +51,8 @@ TARGETS = (
     ("sync-512", "msg_per_second", 1.2, True),
     ("transactions", "msg_per_second", 1.5, True),
     ("pop", "msg_per_second", 1.5, True),
+    ("filter-tag", "msg_per_second", 1.5, True),
+    ("filter-sql", "msg_per_second", 1.5, True),
 )
 OTHERS_CORES_NOTABLE = 0.15
 ABSOLUTE_TARGETS = (
@@ -59,6 +64,9 @@ ABSOLUTE_TARGETS = (
     ("start", "start_seconds", 1.0),
     ("restart", "start_seconds", 3.0),
     ("backlog", "p99_to_empty", 2.0),
+    ("scale", "start_seconds", 5.0),
+    ("scale", "private_mib", 300.0),
+    ("scale", "answer_max_ms", 200.0),
 )
 
 

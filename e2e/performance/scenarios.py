@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import gc
+import sys
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-from e2e.performance import observation, pools
-from e2e.performance.consuming import drain, paced
+from e2e.performance import observation, pools, scale
+from e2e.performance.consuming import Drain, Subscription, drain, paced
 from e2e.performance.contenders import Contender
 from e2e.performance.generator import Load, LoadFailed, closed_loop, quantile
 from e2e.performance.observation import CpuMeter
@@ -21,6 +22,7 @@ Figures = Mapping[str, float]
 RAMP_SECONDS = 1.0
 DRAIN_WARM_MESSAGES = 100_000
 POP_WARM_SECONDS = 10.0
+FILTER_WARM_DRAINS = 3
 TIMER_MESSAGES = 10_000
 
 
@@ -63,7 +65,9 @@ DEFAULTS = Mode("async-flush")
 SYNC_FLUSH = Mode("sync-flush", {"flushDiskType": "SYNC_FLUSH"})
 REPLICATED_SYNC = Mode("replicated-sync", {"brokerRole": "SYNC_MASTER", "inSyncReplicas": "2"}, has_slave=True)
 REPLICATED_ASYNC = Mode("replicated-async", has_slave=True)
-MODES = (DEFAULTS, SYNC_FLUSH, REPLICATED_SYNC, REPLICATED_ASYNC)
+FILTERING = Mode("filtering", {"enablePropertyFilter": "true"})
+SCALE = Mode("scale")
+MODES = (DEFAULTS, FILTERING, SCALE, SYNC_FLUSH, REPLICATED_SYNC, REPLICATED_ASYNC)
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,10 +156,14 @@ def backlog_drain(contender: Contender, extent: Extent, number: int) -> Figures:
     """Pull a backlog from its start: 32 a pull, 4 pulls in flight."""
     if number == 0:
         fill_backlog(contender, "BenchDrainWarm", DRAIN_WARM_MESSAGES)
-        drain(contender.address, "BenchDrainWarm", DRAIN_WARM_MESSAGES, on_measure=lambda: None, on_end=lambda: None)
+        drain(contender.address, "BenchDrainWarm", DRAIN_WARM_MESSAGES, on_measure=noop, on_end=noop)
         fill_backlog(contender, "BenchDrain", extent.backlog_messages)
     meter = CpuMeter(contender.pid)
     out = drain(contender.address, "BenchDrain", extent.backlog_messages, on_measure=meter.start, on_end=meter.stop)
+    return drain_figures(out, meter)
+
+
+def drain_figures(out: Drain, meter: CpuMeter) -> Figures:
     return {
         "msg_per_second": out.messages / out.seconds,
         "cpu_us_per_msg": meter.us_per_message(out.messages),
@@ -164,6 +172,31 @@ def backlog_drain(contender: Contender, extent: Extent, number: int) -> Figures:
         "p99_ms": quantile(out.latencies, 0.99) * 1000,
         "max_ms": quantile(out.latencies, 1.0) * 1000,
     }
+
+
+def filtered_drain(expression_type: str, expression: str) -> Callable[[Contender, Extent, int], Figures]:
+    """A push consumer that wants one message of ten drains a backlog; messages are those that it passed."""
+
+    def run(contender: Contender, extent: Extent, number: int) -> Figures:
+        topic, count = "BenchFilter", extent.backlog_messages
+        subscription = Subscription(f"bench_{expression_type}", expression, expression_type, count // 10)
+        if topic not in contender.topics:
+            contender.fill(
+                topic, pools.batch_sends(topic, 128, 100, min(count // 100, 2000), is_marked=True), count // 100
+            )
+        for _ in range(FILTER_WARM_DRAINS if number == 0 else 0):
+            drain(contender.address, topic, count, subscription=subscription, on_measure=noop, on_end=noop)
+        meter = CpuMeter(contender.pid)
+        out = drain(
+            contender.address, topic, count, subscription=subscription, on_measure=meter.start, on_end=meter.stop
+        )
+        return drain_figures(out, meter)
+
+    return run
+
+
+def noop() -> None:
+    """For what is not measured."""
 
 
 def fill_backlog(contender: Contender, topic: str, messages: int) -> None:
@@ -304,7 +337,7 @@ def pops(contender: Contender, extent: Extent, number: int) -> Figures:
         fill_backlog(contender, topic, extent.backlog_messages)
         pop(
             contender.address, topic, "bench_pop_warm", extent.backlog_messages, 4, POP_WARM_SECONDS,
-            on_measure=lambda: None, on_end=lambda: None,
+            on_measure=noop, on_end=noop,
         )  # fmt: skip
     meter = CpuMeter(contender.pid)
     out = pop(
@@ -341,6 +374,33 @@ def timers(contender: Contender, extent: Extent, number: int) -> Figures:
     }
 
 
+def many(contender: Contender, extent: Extent, number: int) -> Figures:
+    """Sends, start, memory and answers with 5 000 topics, 20 000 queues and 2 000 groups, against sends without them."""
+    topic = "BenchScaleSend"
+    contender.create_topic(topic)
+    pool = pools.single_sends(topic, 128, extent.pool_frames, run=2 * number)
+    meter = CpuMeter(contender.pid)
+    figures: dict[str, float] = {}
+    if number == 0:
+        alone = load_figures(measured(contender, pool, 64, extent, meter), meter)
+        figures = {"alone_msg_per_second": alone["msg_per_second"], "alone_p99_ms": alone["p99_ms"]}
+        scale.build(contender.address)
+    process = contender.cluster.broker.process
+    process.stop()
+    process.start()
+    figures["start_seconds"] = first_send_seconds(contender)
+    figures["start_cpu_seconds"] = observation.cpu_seconds(contender.pid)
+    contender.cluster.wait_registered()
+    seconds, name = scale.slowest_answer(contender.address)
+    print(f"slowest answer: {name}", file=sys.stderr)
+    meter = CpuMeter(contender.pid)
+    figures |= load_figures(measured(contender, pool, 64, extent, meter), meter)
+    return figures | {
+        "answer_max_ms": seconds * 1000,
+        "private_mib": observation.memory(contender.pid).private_mib,
+    }
+
+
 SCENARIOS = (
     Scenario("idle", "idle for a while after the start", idle),
     Scenario("send-128", "single sends, 128 B, 64 in flight", sends(128, 64)),
@@ -355,6 +415,14 @@ SCENARIOS = (
     Scenario("pop", "pop 32 a pop, 4 in flight, and acknowledge each message", pops),
     Scenario("backlog", "sends with a large backlog, 64 in flight", large_backlog),
     Scenario("restart", "start after kill -9", restart),
+    Scenario("filter-tag", "one of ten by its tag, from a backlog", filtered_drain("TAG", "t3"), FILTERING),
+    Scenario(
+        "filter-sql",
+        "one of ten by SQL92, from a backlog",
+        filtered_drain("SQL92", "level > 8 AND (colour = 'blue' OR colour IS NULL)"),
+        FILTERING,
+    ),
+    Scenario("scale", "5 000 topics, 20 000 queues, 2 000 groups: sends after a restart, 64 in flight", many, SCALE),
     Scenario("sync-1", "SYNC_FLUSH, 128 B, one in flight", sends(128, 1), SYNC_FLUSH),
     Scenario("sync-64", "SYNC_FLUSH, 128 B, 64 in flight", sends(128, 64), SYNC_FLUSH),
     Scenario("sync-512", "SYNC_FLUSH, 128 B, 512 in flight", sends(128, 512), SYNC_FLUSH),
