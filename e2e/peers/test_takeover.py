@@ -6,6 +6,7 @@ master. Nothing that a producer was told is stored may be missing at a consumer 
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 import threading
@@ -147,6 +148,14 @@ class Receiving:
             pytest.fail(f"{len(lost)} of {len(bodies)} never came to {self.name}: {lost[:20]}")
 
 
+def rocketmq(*arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run our command line, which must succeed."""
+    command = [str(Path(sys.executable).with_name("rocketmq")), *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done
+
+
 def reconfigure(broker: Broker, **settings: str) -> None:
     """Change lines of the broker's configuration file."""
     lines = dict(line.split("=", 1) for line in broker.configuration.read_text().splitlines())
@@ -248,6 +257,8 @@ def test_the_other_kind_takes_over_from_a_live_master_and_nothing_is_lost(
 
             slave = group.start_slave(**SETTINGS)
             wait_followed(master)
+            shown = json.loads(rocketmq("broker", "replication", "-n", namesrv, "-o", "json").stdout)
+            assert [(row["broker_id"], row["role"]) for row in shown] == [(0, "master"), (1, "slave")]
             wait_committed(slave, reader.group, 2 * EARLY)
             changes = {"inSyncReplicas": "2"} | ({"brokerRole": "SYNC_MASTER"} if first is Kind.APACHE else {})
             for key, value in changes.items():
@@ -318,9 +329,7 @@ def test_what_was_under_way_is_finished_by_the_broker_that_opens_the_directory(
 
 def assert_sound(store: Path) -> None:
     """The look that comes before the first start on Apache's directory finds nothing wrong, and names the sizes to configure."""
-    command = [str(Path(sys.executable).with_name("rocketmq")), "store", "verify", str(store), "--from-apache"]
-    told = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
-    assert told.returncode == 0, told.stdout + told.stderr
+    told = rocketmq("store", "verify", str(store), "--from-apache")
     for key in ("mappedFileSizeCommitLog", "mappedFileSizeConsumeQueue"):
         assert f"{key}={TEST_BROKER_SETTINGS[key]}" in told.stderr
 
