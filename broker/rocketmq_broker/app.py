@@ -31,6 +31,7 @@ from rocketmq_broker.ha.replication import Replication
 from rocketmq_broker.held_pulls import RECHECK_MS
 from rocketmq_broker.identity import Identity, resolve_identity
 from rocketmq_broker.listening import Ports, listen_error
+from rocketmq_broker.memory import client_memory
 from rocketmq_broker.observation import Observation
 from rocketmq_broker.offsets import OffsetProcessor
 from rocketmq_broker.pop.service import Pop
@@ -165,6 +166,7 @@ class Broker:
             delay_level_max=len(delay_levels_ms),
         )  # fmt: skip
         self.admission = Admission(settings, loop.call_soon)
+        self.client_memory = client_memory(settings)
         self.sending = SendProcessor(
             settings, self.admission, self.identity, self.store, self.topics, self.groups, self.locks, self.statistics, self.clock,
             self.replication.promise, self.transactions, self.timer_sending,
@@ -187,6 +189,7 @@ class Broker:
             announce=self.registration.announce,
             clean=lambda: self.retention.round(is_manual=True),
             problems=self.problems,
+            client_memory=self.client_memory,
             latencies=lambda: {} if self.server is None else self.server.latencies,
             recovery=lambda: self.recovery,
             replication=self.replication.status,
@@ -341,6 +344,7 @@ class Broker:
         self.vip_server = RemotingServer([route for route in routes if route.code not in CODES_NOT_ON_VIP], limits)
         for server in (self.server, self.vip_server):
             server.on_disconnect.append(self._drop_connection)
+            server.budget = self.client_memory
         listen_port = settings.listen_port
         vip_port = settings.vip_port
         if vip_port is None:

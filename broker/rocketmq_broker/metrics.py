@@ -33,8 +33,9 @@ from rocketmq_common import names, versions
 from rocketmq_common.clock import Clock
 from rocketmq_common.exposition import COUNTER, GAUGE, HISTOGRAM, Family
 from rocketmq_common.files import FileSystem
+from rocketmq_remoting.budget import MemoryBudget
 from rocketmq_remoting.codes import RequestCode, ResponseCode
-from rocketmq_remoting.connection import LATENCY_BOUNDS_MS, LatencyBuckets
+from rocketmq_remoting.latencies import LATENCY_BOUNDS_MS, LatencyBuckets
 from rocketmq_store.statuses import RecoveryReport
 from rocketmq_store.store import MessageStore
 
@@ -67,6 +68,7 @@ class BrokerMetrics:
         files: FileSystem,
         clock: Clock,
         *,
+        client_memory: MemoryBudget,
         latencies: Callable[[], Latencies],
         recovery: Callable[[], RecoveryReport | None],
         replication: Callable[[], MasterStatus | FollowingStatus | None],
@@ -89,6 +91,7 @@ class BrokerMetrics:
         self._progress = progress
         self._files = files
         self._clock = clock
+        self._client_memory = client_memory
         self._latencies = latencies
         self._recovery = recovery
         self._replication = replication
@@ -372,6 +375,14 @@ class BrokerMetrics:
             "The same, the worst since the start",
             statistics.loop_lag_ms_max / 1000,
         )
+        memory = self._client_memory
+        yield self._single(
+            "rocketmq_client_memory_bytes", "Held for clients: requests under way, answers not read", memory.used_bytes
+        )
+        yield self._single("rocketmq_client_memory_max_bytes", "clientMemoryMaxBytes", memory.limit_bytes)
+        dropped = self._counter("rocketmq_client_memory_drops", "Connections dropped because they held most beyond it")
+        dropped.add([], memory.dropped_count)
+        yield dropped
         recovery = self._recovery()
         if recovery is not None:
             gauge = self._gauge("rocketmq_recovery_duration_seconds", "Duration of the recovery at the start", "mode")

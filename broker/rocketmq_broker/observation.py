@@ -29,6 +29,7 @@ from rocketmq_broker.windows import SAMPLE_INTERVAL_MS, StatisticsWindows
 from rocketmq_common.clock import Clock
 from rocketmq_common.files import FileSystem
 from rocketmq_common.tasks import TaskRegistry
+from rocketmq_remoting.budget import MemoryBudget
 from rocketmq_remoting.connection import Route
 from rocketmq_store.statuses import RecoveryReport
 from rocketmq_store.store import MessageStore
@@ -58,6 +59,7 @@ class Observation:
         announce: Callable[[], Awaitable[None]],
         clean: Callable[[], None],
         problems: Callable[[], list[str]],
+        client_memory: MemoryBudget,
         latencies: Callable[[], Latencies],
         recovery: Callable[[], RecoveryReport | None],
         replication: Callable[[], MasterStatus | FollowingStatus | None],
@@ -80,8 +82,8 @@ class Observation:
 
         self.metrics = BrokerMetrics(
             settings, topics, groups, offsets, consumers, producers, store, statistics, self.admin.progress,
-            files, clock, latencies=latencies, recovery=recovery, replication=replication, succession=succession,
-            transactions=transactions, timers=timers, pop=pop,
+            files, clock, client_memory=client_memory, latencies=latencies, recovery=recovery, replication=replication,
+            succession=succession, transactions=transactions, timers=timers, pop=pop,
         )  # fmt: skip
 
     def routes(self) -> list[Route]:

@@ -20,7 +20,7 @@ from rocketmq_common import versions
 from rocketmq_common.clock import Clock
 from rocketmq_common.files import FileSystem
 from rocketmq_remoting.codes import RequestCode
-from rocketmq_remoting.connection import LATENCY_BOUNDS_MS, LatencyBuckets
+from rocketmq_remoting.latencies import LATENCY_BOUNDS_MS, LatencyBuckets
 from rocketmq_store.store import MessageStore
 
 SEND_CODES: Final = frozenset({RequestCode.SEND_MESSAGE, RequestCode.SEND_MESSAGE_V2, RequestCode.SEND_BATCH_MESSAGE})

@@ -67,6 +67,8 @@ class BrokerSettings(msgspec.Struct, kw_only=True, rename="camel"):
     register_broker_timeout_mills: int = 24_000
     force_register: bool = True
     server_channel_max_idle_time_seconds: int = 120
+    # What clients together can make the broker hold; 0: a quarter of the memory.
+    client_memory_max_bytes: int = 0
     region_id: str = "DefaultRegion"
     trace_on: bool = True
     trace_topic_enable: bool = False
@@ -282,6 +284,7 @@ def _check(broker: BrokerSettings, store: StoreSettings, source: str) -> None:
         "popInflightMessageThreshold": (broker.pop_inflight_message_threshold, 32, 1_000_000),
         "popFromRetryProbability": (broker.pop_from_retry_probability, 0, 100),
         "serverChannelMaxIdleTimeSeconds": (broker.server_channel_max_idle_time_seconds, 10, 86_400),
+        "clientMemoryMaxBytes": (broker.client_memory_max_bytes, 0, 1 << 40),
         "cleanResourceInterval": (broker.clean_resource_interval, 100, 3_600_000),
         "mappedFileSizeCommitLog": (store.commit_log_segment_size, 1 << 14, 1 << 31),
         "mappedFileSizeConsumeQueue": (store.consume_queue_segment_size, 20, 1 << 31),

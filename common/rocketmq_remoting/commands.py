@@ -49,6 +49,8 @@ class Command(msgspec.Struct, gc=False):
     # Set by the receiving connection; the odd wire names keep a peer from meaning them by accident.
     body: bytes = msgspec.field(default=b"", name="<body>")
     received: float = msgspec.field(default=0.0, name="<received>")
+    # Bytes of the body, while the connection counts it as held for a request that is not answered yet.
+    kept_size: int = msgspec.field(default=0, name="<kept>")
     # The whole header, where ``ext`` was decoded with the envelope at once (`header_plan`) and cannot be read again.
     raw: bytes = msgspec.field(default=b"", name="<raw>")
 

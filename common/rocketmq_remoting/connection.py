@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 
 from rocketmq_common.message_ids import pack_host
 from rocketmq_common.tasks import TaskRegistry
+from rocketmq_remoting.budget import MemoryBudget
 from rocketmq_remoting.codes import ResponseCode
 from rocketmq_remoting.commands import (
     DECODE_ERRORS,
@@ -38,6 +39,7 @@ from rocketmq_remoting.errors import (
     RemotingTimeout,
 )
 from rocketmq_remoting.frames import FrameReader, pack_frame_head
+from rocketmq_remoting.latencies import LatencyBuckets
 from rocketmq_remoting.limits import Limits
 
 logger = logging.getLogger(__name__)
@@ -92,6 +94,8 @@ class Endpoint:
         self.on_connect: list[Callable[[Connection], None]] = []
         self.on_disconnect: list[Callable[[Connection], None]] = []
         self.is_draining = False
+        # Of the whole process, where there is one.
+        self.budget: MemoryBudget | None = None
 
     def count(self, code: int, response_code: int, elapsed: float, held: bool, times: int = 1) -> None:
         """Note ``times`` requests answered after ``elapsed`` seconds; ``held``: after their read (long polls, group commits)."""
@@ -100,31 +104,6 @@ class Endpoint:
         if buckets is None:
             buckets = self.latencies[key] = LatencyBuckets()
         buckets.add(elapsed * 1000, times)
-
-
-LATENCY_BOUNDS_MS = (1, 3, 5, 7, 10, 100, 1000, 2000, 3000)
-
-
-class LatencyBuckets:
-    """A histogram over `LATENCY_BOUNDS_MS`; the last count is of everything slower."""
-
-    __slots__ = ("counts", "sum_ms")
-
-    def __init__(self) -> None:
-        self.counts = [0] * (len(LATENCY_BOUNDS_MS) + 1)
-        self.sum_ms = 0.0
-
-    def add(self, ms: float, times: int = 1) -> None:
-        """Count one value ``times`` times."""
-        self.sum_ms += ms * times
-        if ms <= 1:
-            self.counts[0] += times
-            return
-        for index, bound in enumerate(LATENCY_BOUNDS_MS):
-            if ms <= bound:
-                self.counts[index] += times
-                return
-        self.counts[-1] += times
 
 
 class Connection(asyncio.Protocol):
@@ -152,6 +131,9 @@ class Connection(asyncio.Protocol):
         self._is_batching = False
         self._is_flush_scheduled = False
         self._in_flight = 0
+        # Bodies of requests that are not answered yet.
+        self._kept_size = 0
+        self._is_counted = False
         self._is_paused_by_peer = False
         self._is_reading_paused = False
         self._pending: dict[int, tuple[asyncio.Future[Command], int]] = {}
@@ -171,6 +153,7 @@ class Connection(asyncio.Protocol):
         """Answer a request that a handler kept by returning ``None``; without effect once the connection is closed."""
         if not command.flag & 2:
             self._in_flight -= 1
+            self._kept_size -= command.kept_size
         self._answer(command, response, held=True)
         if self._is_reading_paused:
             self._update_reading()
@@ -179,6 +162,7 @@ class Connection(asyncio.Protocol):
         """Give up a kept request without an answer, for example because its owner stops."""
         if not command.flag & 2:
             self._in_flight -= 1
+            self._kept_size -= command.kept_size
         if self._is_reading_paused:
             self._update_reading()
 
@@ -292,6 +276,8 @@ class Connection(asyncio.Protocol):
         self._pending.clear()
         self._out.clear()
         self._backlog = None
+        if self._is_counted and self.endpoint.budget is not None:
+            self.endpoint.budget.note(self, 0)
         if known:
             for callback in (*self.on_close, *self.endpoint.on_disconnect):
                 callback(self)
@@ -306,6 +292,8 @@ class Connection(asyncio.Protocol):
             self.abort(str(error))
             return
         self.partial_since = (self.partial_since or now) if reader.pending else 0.0
+        if reader.pending:
+            self._count_held()
         if frames:
             if self._backlog is None:
                 self._take(iter(frames), now)
@@ -404,7 +392,11 @@ class Connection(asyncio.Protocol):
                 if self._out_size > out_size_max:
                     self._flush()
                     out = self._out
-                if self._in_flight >= limits.in_flight_max or self._is_paused_by_peer:
+                if (
+                    self._in_flight >= limits.in_flight_max
+                    or self._is_paused_by_peer
+                    or (self._kept_size and self._is_full)
+                ):
                     self._backlog = frames
                     break
         except FrameError as error:
@@ -415,6 +407,8 @@ class Connection(asyncio.Protocol):
         self._flush()
         if counted:
             endpoint.count(counted_code, 0, monotonic() - now, False, counted)
+        if self._kept_size or self._is_counted:
+            self._count_held()
         if self._backlog is not None or self._is_reading_paused:
             self._update_reading()
 
@@ -451,6 +445,8 @@ class Connection(asyncio.Protocol):
             return
         if not command.flag & 2:
             self._in_flight += 1
+            command.kept_size = len(command.body)
+            self._kept_size += command.kept_size
         if outcome is not None:
             self._start(command, outcome)  # type: ignore[arg-type]
 
@@ -514,6 +510,8 @@ class Connection(asyncio.Protocol):
         unsent = transport.get_write_buffer_size()
         if unsent > self.endpoint.limits.write_buffer_max:
             self.abort(f"{unsent} bytes unread by the other side, {self.endpoint.limits.write_buffer_max} are allowed")
+        elif unsent:
+            self._count_held()
 
     def _take_response(self, command: Command) -> None:
         entry = self._pending.pop(command.opaque, None)
@@ -533,11 +531,32 @@ class Connection(asyncio.Protocol):
         self._next_opaque = (self._next_opaque + 1) & OPAQUE_MASK
         return self._next_opaque
 
+    def held_bytes(self) -> int:
+        """Half a frame, bodies of requests that are not answered yet, and answers that the other side has not read."""
+        transport = self._transport
+        if transport is None or self.is_closed:
+            return 0
+        return self._reader.pending + self._kept_size + transport.get_write_buffer_size()
+
+    def _count_held(self) -> None:
+        budget = self.endpoint.budget
+        if budget is not None:
+            held = self.held_bytes()
+            self._is_counted = held > 0
+            budget.note(self, held)
+
+    @property
+    def _is_full(self) -> bool:
+        if self._is_paused_by_peer or self._in_flight >= self.endpoint.limits.in_flight_max:
+            return True
+        budget = self.endpoint.budget
+        return budget is not None and self._kept_size > 0 and budget.is_pressed
+
     def _update_reading(self) -> None:
         """Read exactly when nothing waits: no unsent bytes beyond the mark, no frames beyond the in-flight bound."""
         if self._transport is None or self.is_closed or self._is_batching:
             return
-        is_full = self._is_paused_by_peer or self._in_flight >= self.endpoint.limits.in_flight_max
+        is_full = self._is_full
         if self._backlog is not None and not is_full:
             self._take(self._backlog, monotonic())  # comes back here
             return

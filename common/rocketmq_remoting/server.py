@@ -83,6 +83,8 @@ class RemotingServer(Endpoint):
         self._server = None
 
     def _sweep(self) -> None:
+        if self.budget is not None:
+            self.budget.recount()
         now = monotonic()
         limits = self.limits
         idle_before = now - limits.idle_ms / 1000

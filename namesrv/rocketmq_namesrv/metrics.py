@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 from rocketmq_common import versions
 from rocketmq_common.exposition import COUNTER, GAUGE, HISTOGRAM, Family
 from rocketmq_remoting.codes import RequestCode, ResponseCode
-from rocketmq_remoting.connection import LATENCY_BOUNDS_MS
+from rocketmq_remoting.latencies import LATENCY_BOUNDS_MS
 
 if TYPE_CHECKING:
     from rocketmq_namesrv.app import NameServer
