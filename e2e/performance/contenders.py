@@ -101,8 +101,9 @@ class Contender:
             except OSError:
                 return False  # it starts
             # Apache's broker answers with an error until it has taken its first statistics.
-            return all(answer.code == 0 for answer in answers) and 1 == len(
-                {answer.json()["table"]["commitLogMaxOffset"] for answer in answers}
+            return (
+                all(answer.code == 0 for answer in answers)
+                and len({answer.json()["table"]["commitLogMaxOffset"] for answer in answers}) == 1
             )
 
         wait_until(is_level, f"{self.kind}: master and slave are level", 120, poll_seconds=0.05)
