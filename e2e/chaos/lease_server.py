@@ -26,6 +26,11 @@ class LeaseServer:
             # Connections that a partition left behind end some time.
             timeout = 60
 
+            def handle(self) -> None:
+                # Whoever asked may have been cut off and have given up.
+                with suppress(ConnectionError):
+                    super().handle()
+
             def log_message(self, *_: Any) -> None:
                 pass
 
@@ -36,9 +41,7 @@ class LeaseServer:
                 self.send_response(status)
                 self.send_header("Content-Length", str(len(content)))
                 self.end_headers()
-                # Whoever asked may have been cut off and have given up.
-                with suppress(ConnectionError):
-                    self.wfile.write(content)
+                self.wfile.write(content)
 
             do_GET = do_POST = do_PUT = _answer  # noqa: N815 - the names that the standard library calls
 

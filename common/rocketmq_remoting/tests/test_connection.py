@@ -263,6 +263,26 @@ async def test_stop_answers_what_is_under_way() -> None:
     await client.close()
 
 
+async def test_who_connects_between_two_servers_of_one_socket_is_served_by_the_second() -> None:
+    first, second = RemotingServer(Service().routes()), RemotingServer(Service().routes())
+    client = RemotingClient()
+    await first.start("127.0.0.1", 0)
+    address, kept = f"127.0.0.1:{first.port}", first.listening()
+    assert kept is not None
+    try:
+        await first.stop(0)
+        waiting = asyncio.ensure_future(client.invoke(address, ECHO, None, b"hello", timeout_ms=30_000))
+        # It is connected although nobody accepts: its request waits with the kernel.
+        await until(lambda: bool(client.connections))
+        await second.start("127.0.0.1", 0, kept.dup())
+        assert (await waiting).body == b"hello"
+        assert address == f"127.0.0.1:{second.port}"
+    finally:
+        kept.close()
+        await client.close()
+        await second.stop(0)
+
+
 async def test_closing_is_told_once_to_each_owner() -> None:
     async with serving() as (server, client, _service, address):
         told: list[str] = []
