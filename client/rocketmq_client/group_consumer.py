@@ -29,6 +29,7 @@ from rocketmq_client.routes import Route
 from rocketmq_client.start_offsets import ConsumeFrom, StartOffsets
 from rocketmq_client.subscriptions import Filter, checked_subscription, subscription
 from rocketmq_common import names
+from rocketmq_common.namespaces import qualified
 from rocketmq_common.tasks import TaskRegistry
 from rocketmq_remoting import bodies
 from rocketmq_remoting.bodies import ConsumerData, MessageQueue, SubscriptionData
@@ -67,22 +68,21 @@ class GroupConsumer(ABC):
         queue_count_max: int = QUEUE_COUNT_MAX,
         queue_bytes_max: int = QUEUE_BYTES_MAX,
         offset_directory: Path | None = None,
+        namespace: str = "",
     ) -> None:
+        group = qualified(namespace, group)
         problem = names.group_name_problem(group)
         if problem is not None:
             raise InvalidArgument(problem)
-        for name, value in (
-            ("pull_count", pull_count),
-            ("queue_count_max", queue_count_max),
-            ("queue_bytes_max", queue_bytes_max),
-        ):
+        sizes = {"pull_count": pull_count, "queue_count_max": queue_count_max, "queue_bytes_max": queue_bytes_max}
+        for name, value in sizes.items():
             if value < 1:
                 raise InvalidArgument(f"{name} is {value}, it must be positive")
         self._addresses = parse_addresses(name_servers)
         self._group = group
-        self._subscriptions: dict[str, SubscriptionData] = {}
-        for topic, wanted in subscriptions.items():
-            self._subscriptions[topic] = checked_subscription(topic, wanted)
+        self._namespace = namespace
+        named = {qualified(namespace, topic): wanted for topic, wanted in subscriptions.items()}
+        self._subscriptions = {topic: checked_subscription(topic, wanted) for topic, wanted in named.items()}
         self._model = model
         self._begin_at = StartOffsets(consume_from, consume_timestamp_ms)
         self._allocation: AllocationStrategy = allocation or Average()
@@ -150,7 +150,7 @@ class GroupConsumer(ABC):
                 retry = names.retry_topic(self._group)
                 self._subscriptions.setdefault(retry, subscription(retry))
             self._bounds = QueueBounds(instance)
-            self._puller = Puller(instance, self._group)
+            self._puller = Puller(instance, self._group, self._namespace)
             for topic in list(self._subscriptions):
                 await self._route(topic)
             await self._check_expressions()
@@ -188,6 +188,7 @@ class GroupConsumer(ABC):
 
     async def subscribe(self, topic: str, wanted: Filter = "*") -> None:
         """Add or change a subscription while running."""
+        topic = qualified(self._namespace, topic)
         self._subscriptions[topic] = checked_subscription(topic, wanted)
         if self._joined is not None:
             await self._route(topic)
@@ -197,7 +198,7 @@ class GroupConsumer(ABC):
 
     async def unsubscribe(self, topic: str) -> None:
         """End a subscription; its queues are given up."""
-        if self._subscriptions.pop(topic, None) is not None and self._joined is not None:
+        if self._subscriptions.pop(qualified(self._namespace, topic), None) is not None and self._joined is not None:
             await self._joined.heartbeat()
             self.wake_rebalance()
 

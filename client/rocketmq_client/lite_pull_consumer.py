@@ -22,6 +22,7 @@ from rocketmq_client.start_offsets import ConsumeFrom
 from rocketmq_client.subscriptions import ALL, Filter, subscription
 from rocketmq_common import names
 from rocketmq_common.light_queues import LIGHT_QUEUE_ID
+from rocketmq_common.namespaces import qualified
 from rocketmq_remoting import bodies
 from rocketmq_remoting.bodies import MessageQueue, SubscriptionData
 
@@ -75,6 +76,7 @@ class LitePullConsumer(GroupConsumer):
         pull_count: int = PULL_COUNT,
         queue_count_max: int = QUEUE_COUNT_MAX,
         queue_bytes_max: int = QUEUE_BYTES_MAX,
+        namespace: str = "",
     ) -> None:
         if group is None and topics:
             raise InvalidArgument("topics are shared out within a group", hint="give group, or use assign")
@@ -90,6 +92,7 @@ class LitePullConsumer(GroupConsumer):
             pull_bytes=PULL_BYTES,
             queue_count_max=queue_count_max,
             queue_bytes_max=queue_bytes_max,
+            namespace=namespace,
         )
         self._is_member = group is not None
         self._auto_commit = auto_commit and group is not None
@@ -103,14 +106,14 @@ class LitePullConsumer(GroupConsumer):
 
     async def queues(self, topic: str) -> tuple[MessageQueue, ...]:
         """The readable queues of ``topic``; raises TopicNotFound."""
-        return (await self._instance.routes.get(topic)).read_queues
+        return (await self._instance.routes.get(qualified(self._namespace, topic))).read_queues
 
     async def light_queues(self, topic: str, *queue_names: str) -> tuple[MessageQueue, ...]:
         """The light queues of these names at every broker of ``topic``, whose messages name them: give them to `assign`.
 
         Raises TopicNotFound, InvalidArgument.
         """
-        route = await self._instance.routes.get(topic)
+        route = await self._instance.routes.get(qualified(self._namespace, topic))
         brokers = sorted({queue.broker_name for queue in route.read_queues})
         return tuple(
             MessageQueue(light_queue_topic(name), broker, LIGHT_QUEUE_ID) for name in queue_names for broker in brokers

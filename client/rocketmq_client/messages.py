@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import Enum
@@ -285,6 +285,26 @@ def check_topic(topic: str) -> None:
         raise InvalidArgument(problem)
     if topic in names.TOPICS_CLOSED_TO_CLIENTS:
         raise InvalidArgument(f"topic {topic} belongs to RocketMQ itself", hint="choose another topic")
+
+
+def check_batch(messages: Sequence[Message]) -> Message:
+    """The first of a batch's messages, which all agree in what a batch has once; raises InvalidArgument."""
+    if not messages:
+        raise InvalidArgument("the batch is empty")
+    first = messages[0]
+    check_topic(first.topic)
+    if names.is_retry_topic(first.topic):
+        raise InvalidArgument("a batch cannot go to a retry topic")
+    for message in messages:
+        if message.topic != first.topic:
+            raise InvalidArgument(f"a batch is of one topic, not {first.topic} and {message.topic}")
+        if message.delay_level or message.delay_ms or message.deliver_at_ms:
+            raise InvalidArgument("a batch cannot be delayed", hint="send delayed messages one by one")
+        if message.light_queues:
+            raise InvalidArgument("a batch cannot stand in light queues", hint="send such messages one by one")
+        if message.wait_store_ok != first.wait_store_ok:
+            raise InvalidArgument("wait_store_ok differs within the batch")
+    return first
 
 
 def as_keys(keys: str | Iterable[str] | None) -> tuple[str, ...]:

@@ -6,6 +6,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
 from types import TracebackType
 from typing import Final, Self
@@ -36,6 +37,7 @@ from rocketmq_client.tracing import Tracer
 from rocketmq_common import names
 from rocketmq_common import properties as props
 from rocketmq_common.batches import BatchEntry, encode_batch
+from rocketmq_common.namespaces import qualified
 from rocketmq_common.recall_handles import decode_recall_handle
 from rocketmq_common.sysflags import TRANSACTION_MASK
 from rocketmq_remoting.bodies import MessageQueue
@@ -83,7 +85,7 @@ class Producer:
 
     ``name_servers``: ``host:port`` list, or None for $NAMESRV_ADDR. ``send_timeout_ms`` bounds one send with all its attempts.
     Bodies over ``compress_over_bytes`` are compressed with ``compression`` (None: never). ``tracer`` is told of every attempt,
-    ``telemetry`` of every send.
+    ``telemetry`` of every send. ``namespace`` is put before topics and group where brokers see them (``namespace%topic``).
     """
 
     def __init__(
@@ -99,7 +101,9 @@ class Producer:
         avoid_slow_brokers: bool = True,
         tracer: Tracer | None = None,
         telemetry: Telemetry | None = None,
+        namespace: str = "",
     ) -> None:
+        group = qualified(namespace, group)
         problem = names.group_name_problem(group)
         if problem is not None:
             raise InvalidArgument(problem)
@@ -115,6 +119,7 @@ class Producer:
         self._faults = FaultLatencies() if avoid_slow_brokers else None
         self._tracer = tracer
         self._telemetry = telemetry
+        self._namespace = namespace
         self._round_robins: dict[str, RoundRobin] = {}
         self._instance: ClientInstance | None = None
         self._json_group = _json(group)
@@ -155,7 +160,11 @@ class Producer:
 
     async def queues(self, topic: str) -> tuple[MessageQueue, ...]:
         """The queues that a message to ``topic`` may go to; raises TopicNotFound."""
-        return (await self._route(topic)).write_queues
+        return (await self._route(self.topic_at_brokers(topic))).write_queues
+
+    def topic_at_brokers(self, topic: str) -> str:
+        """The name under which brokers know ``topic``: with the namespace before it."""
+        return qualified(self._namespace, topic)
 
     async def send(
         self,
@@ -224,7 +233,7 @@ class Producer:
     async def _send_batch(
         self, messages: Sequence[Message], queue: MessageQueue | None, timeout_ms: int | None
     ) -> SendReceipt:
-        first = _check_batch(messages)
+        first = m.check_batch(messages)
         identifiers: list[str] = []
         entries: list[BatchEntry] = []
         for message in messages:
@@ -257,6 +266,7 @@ class Producer:
         unique_id = instance.unique_ids.create()
         wire = encode_wire_properties(m.wire_properties(message, unique_id))
         packed, sys_flag = self._pack(message.body)
+        message, wire = self._within_namespace(message, wire)
         route = await self._route(message.topic)
         chosen = self._choose(route, message, queue, selector, set())
         ext = self._ext(message, wire, sys_flag, chosen, is_batch=False)
@@ -320,6 +330,7 @@ class Producer:
     ) -> SendReceipt:
         loop = asyncio.get_running_loop()
         deadline = loop.time() + (timeout_ms or self._send_timeout_ms) / 1000
+        message, wire = self._within_namespace(message, wire)
         attempts = 1 if queue is not None or selector is not None or message.sharding_key else self._attempts
         code = RequestCode.SEND_BATCH_MESSAGE if is_batch else RequestCode.SEND_MESSAGE_V2
         if message.properties and message.properties.get(props.PROPERTY_MESSAGE_TYPE) == "reply":
@@ -369,6 +380,13 @@ class Producer:
         if last_error is None:
             raise RequestTimeout(f"no time was left to send to {message.topic}", hint="raise send_timeout_ms")
         raise last_error
+
+    def _within_namespace(self, message: Message, wire: str) -> tuple[Message, str]:
+        # Replies go to a topic of the broker's own.
+        if not self._namespace or message.properties.get(props.PROPERTY_MESSAGE_TYPE) == "reply":
+            return message, wire
+        wire = props.append_property(wire, props.PROPERTY_INSTANCE_ID, self._namespace)
+        return replace(message, topic=self.topic_at_brokers(message.topic)), wire
 
     async def _refresh(self, topic: str, error: ClientError) -> None:
         """Look whether the topic has moved, after errors that hint at it."""
@@ -443,25 +461,6 @@ def encode_wire_properties(properties: Mapping[str, str]) -> str:
             f"the properties take {size} bytes, {props.PROPERTIES_SIZE_MAX} are allowed", hint="move data to the body"
         )
     return wire
-
-
-def _check_batch(messages: Sequence[Message]) -> Message:
-    if not messages:
-        raise InvalidArgument("the batch is empty")
-    first = messages[0]
-    m.check_topic(first.topic)
-    if names.is_retry_topic(first.topic):
-        raise InvalidArgument("a batch cannot go to a retry topic")
-    for message in messages:
-        if message.topic != first.topic:
-            raise InvalidArgument(f"a batch is of one topic, not {first.topic} and {message.topic}")
-        if message.delay_level or message.delay_ms or message.deliver_at_ms:
-            raise InvalidArgument("a batch cannot be delayed", hint="send delayed messages one by one")
-        if message.light_queues:
-            raise InvalidArgument("a batch cannot stand in light queues", hint="send such messages one by one")
-        if message.wait_store_ok != first.wait_store_ok:
-            raise InvalidArgument("wait_store_ok differs within the batch")
-    return first
 
 
 def master_of(route: Route, queue: MessageQueue) -> str:

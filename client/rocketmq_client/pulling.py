@@ -14,6 +14,7 @@ from rocketmq_common import names, sysflags
 from rocketmq_common import properties as props
 from rocketmq_common.batches import BatchError
 from rocketmq_common.light_queues import light_places
+from rocketmq_common.namespaces import unqualified
 from rocketmq_common.records import RecordError
 from rocketmq_remoting.bodies import MessageQueue, SubscriptionData
 from rocketmq_remoting.codes import RequestCode, ResponseCode
@@ -56,7 +57,8 @@ class PullResult:
 class Puller:
     """Pulls for one group, from the broker of each name that brokers recommend."""
 
-    def __init__(self, instance: ClientInstance, group: str) -> None:
+    def __init__(self, instance: ClientInstance, group: str, namespace: str = "") -> None:
+        self._namespace = namespace
         self._instance = instance
         self._group = group
         self._suggested: dict[MessageQueue, int] = {}
@@ -145,6 +147,8 @@ class Puller:
                     continue
                 if view.topic == self._retry_topic:
                     view.topic = view.properties.get(props.PROPERTY_RETRY_TOPIC, view.topic)
+                if self._namespace:
+                    view.topic = unqualified(self._namespace, view.topic)
                 messages.append(view)
         except (RecordError, BatchError, ValueError) as error:
             raise ClientError(

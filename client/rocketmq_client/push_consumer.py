@@ -118,6 +118,7 @@ class PushConsumer(GroupConsumer):
         offset_directory: Path | None = None,
         tracer: Tracer | None = None,
         telemetry: Telemetry | None = None,
+        namespace: str = "",
     ) -> None:
         super().__init__(
             name_servers,
@@ -131,6 +132,7 @@ class PushConsumer(GroupConsumer):
             queue_count_max=queue_count_max,
             queue_bytes_max=queue_bytes_max,
             offset_directory=offset_directory,
+            namespace=namespace,
         )
         if not self._subscriptions:
             raise InvalidArgument("no topic is subscribed to", hint='topics={"orders": "*"}')

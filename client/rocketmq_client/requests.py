@@ -67,7 +67,9 @@ class Requester:
         }
         try:
             async with asyncio.timeout(timeout_ms / 1000):
-                await self._introduce(instance, await instance.routes.get_for_send(topic))
+                await self._introduce(
+                    instance, await instance.routes.get_for_send(self._producer.topic_at_brokers(topic))
+                )
                 await self._producer.send(
                     topic, body, tag=tag, keys=keys, properties={**(properties or {}), **own}, timeout_ms=timeout_ms
                 )

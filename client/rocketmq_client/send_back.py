@@ -43,7 +43,7 @@ class SendBack:
             group=self._group,
             delay_level=delay_level,
             origin_msg_id=message.message_id,
-            origin_topic=message.topic,
+            origin_topic=message.properties.get(props.PROPERTY_RETRY_TOPIC, message.stored.topic),
             max_reconsume_times=reconsume_times_max,
         )
         try:
@@ -69,7 +69,7 @@ class SendBack:
         ):
             properties.pop(name, None)
         properties.setdefault(props.PROPERTY_ORIGIN_MESSAGE_ID, message.offset_message_id)
-        properties[props.PROPERTY_RETRY_TOPIC] = message.topic
+        properties.setdefault(props.PROPERTY_RETRY_TOPIC, message.stored.topic)
         properties[props.PROPERTY_DELAY_LEVEL] = str(RETRY_DELAY_LEVEL_FIRST + message.reconsume_times)
         await send_copy(
             self._instance,
