@@ -146,7 +146,7 @@ class SendProcessor:
     def send(self, connection: Connection, command: Command, header: SendHeader) -> Outcome:
         """Store one message and answer with its place."""
         if header.batch:
-            # Apache's C++ client sends batches by code 10; the field tells, as with Apache.
+            # Apache's C++ client sends batches by code 10. Apache's broker stores such a one as a single message, unreadable.
             return self.send_batch(connection, command, header)
         if self._admission.is_late:
             raise self._admission.refusal()

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from e2e.clusters import Cluster
+from e2e.clusters import Cluster, Kind
 from e2e.drivers import Driver
 from e2e.processes import wait_until
 
@@ -54,6 +54,11 @@ def test_what_cpp_sends_cpp_and_java_receive(bench: Bench, java5: Driver, mode: 
     messages = [
         {"body": f"{mode} {n}", "tag": "TagA", "keys": f"k-{n}", "properties": {"n": str(n)}} for n in range(10)
     ]
+
+    if mode == "batch" and bench.cluster.kind is Kind.APACHE:
+        pytest.skip(
+            "this client sends a batch by the code of single messages, and Apache's broker stores one, unreadable"
+        )
 
     results = bench.send(*messages, mode=mode)
 
