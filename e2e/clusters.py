@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
@@ -74,6 +74,7 @@ class Cluster:
     broker_names: tuple[str, ...] = ("broker-a",)
     settings: Mapping[str, str] = field(default_factory=dict)
     java_options: tuple[str, ...] = APACHE_TEST_OPTIONS
+    apache: Callable[[], toolchain.JavaPeer] = toolchain.apache  # which release, for Kind.APACHE
     broker_prefix: tuple[str, ...] = ()
     namesrv_prefix: tuple[str, ...] = ()
     namesrvs: list[Process] = field(default_factory=list)
@@ -123,8 +124,7 @@ class Cluster:
         is_known = port in self.namesrv_ports
         port = port or free_port((1,))
         name = f"namesrv-{index}"
-        home = self.directory / name
-        home.mkdir()
+        home = self._home(name)
         configuration = home / "namesrv.conf"
         lines = {"listenPort": str(port)}
         if self.kind is Kind.OURS:
@@ -142,8 +142,7 @@ class Cluster:
     ) -> Broker:
         """Configure and start a broker, with a free port and its own store unless given; ``settings`` go over the cluster's."""
         port = port or free_port((-2, 1))
-        home = self.directory / f"{name}-{broker_id}"
-        home.mkdir()
+        home = self._home(f"{name}-{broker_id}")
         store = store or home / "store"
         configuration = home / "broker.conf"
         lines = {
@@ -181,12 +180,22 @@ class Cluster:
 
             wait_until(registered, f"{process.name} knows {sorted(wanted)}", timeout_seconds)
 
+    def _home(self, name: str) -> Path:
+        home = self.directory / name
+        home.mkdir()
+        if self.kind is Kind.APACHE:
+            # 4.x ends when it does not find these.
+            (home / "conf").mkdir()
+            for role in ("broker", "namesrv"):
+                (home / "conf" / f"logback_{role}.xml").write_text("<configuration/>\n")
+        return home
+
     def namesrv_command(self, home: Path, configuration: Path) -> list[str]:
         if self.kind is Kind.OURS:
             return [*self.namesrv_prefix, sys.executable, "-m", "rocketmq_namesrv", "-c", str(configuration)]
         return [
             *self.namesrv_prefix,
-            *java_command(home, ("-Xms64m", "-Xmx256m", "-XX:+UseSerialGC")),
+            *java_command(home, ("-Xms64m", "-Xmx256m", "-XX:+UseSerialGC"), self.apache()),
             "org.apache.rocketmq.namesrv.NamesrvStartup",
             "-c",
             str(configuration),
@@ -206,16 +215,15 @@ class Cluster:
             ]
         return [
             *self.broker_prefix,
-            *java_command(home, self.java_options),
+            *java_command(home, self.java_options, self.apache()),
             "org.apache.rocketmq.broker.BrokerStartup",
             "-c",
             str(configuration),
         ]
 
 
-def java_command(home: Path, options: tuple[str, ...]) -> list[str]:
+def java_command(home: Path, options: tuple[str, ...], peer: toolchain.JavaPeer) -> list[str]:
     """``java`` with Apache's class path, keeping everything that it writes under ``home``."""
-    peer = toolchain.apache()
     return [
         toolchain.tool("java"),
         *toolchain.JAVA_OPEN_OPTIONS,

@@ -74,6 +74,11 @@ def apache_client_4() -> JavaPeer:
     return _java_peer("apache-4.9", "4.9.8", ("java/src",), ())
 
 
+def apache_4() -> JavaPeer:
+    """Name server and broker of 4.9, the last of the line that many clusters still run."""
+    return _java_peer("apache-4.9-server", "4.9.7", (), ())
+
+
 def golden_recorder() -> JavaPeer:
     """Apache's 5.5.0 classes with the program that writes the golden vectors."""
     return _java_peer("apache-5.5", "5.5.0", ("java/src", "java/recorder"), ())
@@ -133,7 +138,9 @@ def _java_peer(name: str, version: str, source_directories: tuple[str, ...], com
                 "-cp",
                 f"{jars}/*",
             ]
-            _run(command + [str(path) for path in sources], E2E, f"compiling the {name} peer")
+            if sources:
+                _run(command + [str(path) for path in sources], E2E, f"compiling the {name} peer")
+            part.mkdir(exist_ok=True)
             part.replace(target)
     return JavaPeer(name, version, f"{target}{os.pathsep}{jars}/*", commands)
 

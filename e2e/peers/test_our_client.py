@@ -1,4 +1,4 @@
-"""Our own client against Apache's broker and name server."""
+"""Our own client against Apache's brokers and name servers, 5.5 and 4.9."""
 
 from __future__ import annotations
 
@@ -32,15 +32,22 @@ WAIT_SECONDS = 40.0
 Unique = Callable[[str], str]
 
 
+@pytest.fixture(scope="module", params=["apache_cluster", "apache_4_cluster"], ids=["5.5", "4.9"])
+def their_cluster(request: pytest.FixtureRequest) -> Cluster:
+    """Apache's servers, one release after the other."""
+    cluster: Cluster = request.getfixturevalue(request.param)
+    return cluster
+
+
 @pytest.fixture
-async def producer(apache_cluster: Cluster, unique: Unique) -> AsyncIterator[Producer]:
-    async with Producer(apache_cluster.namesrv_address, group=unique("pg")) as started:
+async def producer(their_cluster: Cluster, unique: Unique) -> AsyncIterator[Producer]:
+    async with Producer(their_cluster.namesrv_address, group=unique("pg")) as started:
         yield started
 
 
 @pytest.fixture
-async def admin(apache_cluster: Cluster) -> AsyncIterator[Admin]:
-    async with Admin(apache_cluster.namesrv_address) as started:
+async def admin(their_cluster: Cluster) -> AsyncIterator[Admin]:
+    async with Admin(their_cluster.namesrv_address) as started:
         yield started
 
 
@@ -73,7 +80,7 @@ def push(cluster: Cluster, group: str, topics: Any, got: list[MessageView], **op
 
 
 async def test_what_we_send_to_apache_we_consume_from_it(
-    apache_cluster: Cluster, producer: Producer, unique: Unique
+    their_cluster: Cluster, producer: Producer, unique: Unique
 ) -> None:
     topic, got = unique("Topic"), list[MessageView]()
     receipts = [
@@ -81,7 +88,7 @@ async def test_what_we_send_to_apache_we_consume_from_it(
         for n in range(20)
     ]
 
-    async with push(apache_cluster, unique("group"), topic, got):
+    async with push(their_cluster, unique("group"), topic, got):
         await until(lambda: len(got) >= 20, "20 messages")
 
     assert {receipt.status for receipt in receipts} == {SendStatus.SEND_OK}
@@ -92,13 +99,13 @@ async def test_what_we_send_to_apache_we_consume_from_it(
     }
 
 
-async def test_a_batch_and_one_way_messages_arrive(apache_cluster: Cluster, producer: Producer, unique: Unique) -> None:
+async def test_a_batch_and_one_way_messages_arrive(their_cluster: Cluster, producer: Producer, unique: Unique) -> None:
     topic, got = unique("Topic"), list[MessageView]()
     receipt = await producer.send_batch([Message(topic=topic, body=f"batch {n}".encode()) for n in range(10)])
     for n in range(5):
         await producer.send_oneway(topic, f"one-way {n}")
 
-    async with push(apache_cluster, unique("group"), topic, got):
+    async with push(their_cluster, unique("group"), topic, got):
         await until(lambda: len(got) >= 15, "15 messages")
 
     batch = sorted(
@@ -110,25 +117,25 @@ async def test_a_batch_and_one_way_messages_arrive(apache_cluster: Cluster, prod
 
 @pytest.mark.parametrize("compression", list(Compression))
 async def test_compressed_bodies_come_back_whole(
-    apache_cluster: Cluster, unique: Unique, compression: Compression
+    their_cluster: Cluster, unique: Unique, compression: Compression
 ) -> None:
     topic, got, body = unique("Topic"), list[MessageView](), bytes(n % 23 for n in range(100_000))
-    async with Producer(apache_cluster.namesrv_address, compression=compression) as producer:
+    async with Producer(their_cluster.namesrv_address, compression=compression) as producer:
         await producer.send(topic, body)
 
-    async with push(apache_cluster, unique("group"), topic, got):
+    async with push(their_cluster, unique("group"), topic, got):
         await until(lambda: got, "the message")
 
     assert got[0].body == body
     assert len(got[0].stored.body) < 10_000
 
 
-async def test_tags_filter(apache_cluster: Cluster, producer: Producer, unique: Unique) -> None:
+async def test_tags_filter(their_cluster: Cluster, producer: Producer, unique: Unique) -> None:
     topic, got = unique("Topic"), list[MessageView]()
     for tag in ("TagA", "TagB", "TagC", ""):
         await producer.send(topic, f"of {tag}", tag=tag)
 
-    async with push(apache_cluster, unique("group"), {topic: "TagA || TagC"}, got):
+    async with push(their_cluster, unique("group"), {topic: "TagA || TagC"}, got):
         await until(lambda: len(got) >= 2, "two messages")
         await producer.send(topic, "end", tag="TagA")
         await until(lambda: len(got) >= 3, "three messages")
@@ -137,7 +144,7 @@ async def test_tags_filter(apache_cluster: Cluster, producer: Producer, unique: 
 
 
 async def test_a_failed_message_comes_back_and_a_hopeless_one_becomes_a_dead_letter(
-    apache_cluster: Cluster, producer: Producer, admin: Admin, unique: Unique
+    their_cluster: Cluster, producer: Producer, admin: Admin, unique: Unique
 ) -> None:
     topic, group, got = unique("Topic"), unique("group"), list[MessageView]()
     await producer.send(topic, "fails once", keys="once")
@@ -149,7 +156,7 @@ async def test_a_failed_message_comes_back_and_a_hopeless_one_becomes_a_dead_let
         seen[message.body] += 1
         return message.body == b"fails once" and seen[message.body] == 2
 
-    async with push(apache_cluster, group, topic, [], listener=listen, reconsume_times_max=1):
+    async with push(their_cluster, group, topic, [], listener=listen, reconsume_times_max=1):
         await until(lambda: seen == {b"fails once": 2, b"poison": 2}, "both came twice")
 
         async def dead() -> list[MessageView]:
@@ -168,7 +175,7 @@ async def test_a_failed_message_comes_back_and_a_hopeless_one_becomes_a_dead_let
 
 
 async def test_orderly_consumption_keeps_each_shard_in_order(
-    apache_cluster: Cluster, producer: Producer, unique: Unique
+    their_cluster: Cluster, producer: Producer, unique: Unique
 ) -> None:
     topic, got = unique("Topic"), list[MessageView]()
     for n in range(40):
@@ -182,7 +189,7 @@ async def test_orderly_consumption_keeps_each_shard_in_order(
         got.append(message)
         return True
 
-    async with push(apache_cluster, unique("group"), topic, [], listener=listen, orderly=True, suspend_queue_ms=20):
+    async with push(their_cluster, unique("group"), topic, [], listener=listen, orderly=True, suspend_queue_ms=20):
         await until(lambda: len(got) >= 40, "40 messages")
 
     for shard in range(4):
@@ -191,15 +198,15 @@ async def test_orderly_consumption_keeps_each_shard_in_order(
 
 
 async def test_two_members_share_and_the_rest_takes_over(
-    apache_cluster: Cluster, producer: Producer, unique: Unique
+    their_cluster: Cluster, producer: Producer, unique: Unique
 ) -> None:
     topic, group, one, two = unique("Topic"), unique("group"), list[MessageView](), list[MessageView]()
     await producer.send(topic, "first")
-    async with push(apache_cluster, group, topic, one) as first:
+    async with push(their_cluster, group, topic, one) as first:
         # Idle, and its progress kept: the second member might begin at the first message otherwise.
         await until(lambda: one and first.is_idle, "the first message")
         await first._commit_quietly()
-        async with push(apache_cluster, group, topic, two) as second:
+        async with push(their_cluster, group, topic, two) as second:
             await until(lambda: len(on(first, topic)) == len(on(second, topic)) == 2, "both have two queues")
             for n in range(16):
                 await producer.send(topic, f"shared {n}")
@@ -217,7 +224,7 @@ def on(consumer: PushConsumer, topic: str) -> list[Any]:
 
 
 async def test_broadcast_gives_all_to_each(
-    apache_cluster: Cluster, producer: Producer, unique: Unique, tmp_path: Any
+    their_cluster: Cluster, producer: Producer, unique: Unique, tmp_path: Any
 ) -> None:
     topic, group = unique("Topic"), unique("group")
     for n in range(8):
@@ -226,19 +233,19 @@ async def test_broadcast_gives_all_to_each(
     for number in range(2):
         got: list[MessageView] = []
         directory = tmp_path / str(number)
-        async with push(apache_cluster, group, topic, got, model=MessageModel.BROADCASTING, offset_directory=directory):
+        async with push(their_cluster, group, topic, got, model=MessageModel.BROADCASTING, offset_directory=directory):
             await until(lambda got=got: len(got) >= 8, "eight messages")
         assert {message.body for message in got} == {str(n).encode() for n in range(8)}
 
 
-async def test_lite_pull_polls_commits_and_seeks(apache_cluster: Cluster, producer: Producer, unique: Unique) -> None:
+async def test_lite_pull_polls_commits_and_seeks(their_cluster: Cluster, producer: Producer, unique: Unique) -> None:
     topic, group = unique("Topic"), unique("group")
     for n in range(12):
         await producer.send(topic, str(n))
     got: list[MessageView] = []
 
     async with LitePullConsumer(
-        apache_cluster.namesrv_address, group=group, topics=topic, consume_from=ConsumeFrom.FIRST, auto_commit=False
+        their_cluster.namesrv_address, group=group, topics=topic, consume_from=ConsumeFrom.FIRST, auto_commit=False
     ) as consumer:
 
         async def polled() -> bool:
@@ -259,10 +266,10 @@ async def test_lite_pull_polls_commits_and_seeks(apache_cluster: Cluster, produc
     assert sum(ends) == 12
 
 
-async def test_a_delayed_message_is_not_early(apache_cluster: Cluster, producer: Producer, unique: Unique) -> None:
+async def test_a_delayed_message_is_not_early(their_cluster: Cluster, producer: Producer, unique: Unique) -> None:
     topic, got = unique("Topic"), list[MessageView]()
     await producer.send(topic, "now")
-    async with push(apache_cluster, unique("group"), topic, got):
+    async with push(their_cluster, unique("group"), topic, got):
         await until(lambda: got, "the first message")
         before = time.monotonic()
         await producer.send(topic, "later", delay_level=1)
@@ -272,13 +279,13 @@ async def test_a_delayed_message_is_not_early(apache_cluster: Cluster, producer:
 
 
 async def test_administration_of_topics_groups_and_offsets(
-    apache_cluster: Cluster, admin: Admin, producer: Producer, unique: Unique
+    their_cluster: Cluster, admin: Admin, producer: Producer, unique: Unique
 ) -> None:
     topic, group, got = unique("Topic"), unique("group"), list[MessageView]()
     await admin.topics.create(topic, queues=3)
     await until(lambda: admin.topics.exists(topic), "the topic's route")
     sent = [await producer.send(topic, f"body {n}", keys=f"key-{n}") for n in range(9)]
-    async with push(apache_cluster, group, topic, got) as consumer:
+    async with push(their_cluster, group, topic, got) as consumer:
         await until(lambda: len(got) == 9, "nine messages")
         members = await admin.groups.members(group)
         del members
@@ -301,15 +308,16 @@ async def test_administration_of_topics_groups_and_offsets(
     assert topic not in await admin.topics.names()
 
 
-async def test_cluster_and_broker_information(apache_cluster: Cluster, admin: Admin) -> None:
+async def test_cluster_and_broker_information(their_cluster: Cluster, admin: Admin) -> None:
     (broker,) = await admin.brokers.find()
-    assert broker.address == apache_cluster.broker.address
-    assert (await admin.brokers.runtime(broker.address))["brokerVersionDesc"] == "V5_5_0"
+    assert broker.address == their_cluster.broker.address
+    release = their_cluster.apache().version.replace(".", "_")
+    assert (await admin.brokers.runtime(broker.address))["brokerVersionDesc"] == f"V{release}"
     assert (await admin.brokers.config(broker.address))["brokerName"] == "broker-a"
 
 
-async def test_errors_carry_apaches_reason(apache_cluster: Cluster, admin: Admin, unique: Unique) -> None:
+async def test_errors_carry_apaches_reason(their_cluster: Cluster, admin: Admin, unique: Unique) -> None:
     with pytest.raises(TopicNotFound):
         await admin.topics.route(unique("Absent"))
     with pytest.raises((RequestRefused, NotFound)):
-        await admin.messages.by_offset_id("7F000001" + f"{apache_cluster.broker.port:08X}" + f"{2**40:016X}")
+        await admin.messages.by_offset_id("7F000001" + f"{their_cluster.broker.port:08X}" + f"{2**40:016X}")
