@@ -18,6 +18,7 @@ from rocketmq_broker.clients.processor import decode_body
 from rocketmq_broker.durable import DurableTable, TableError
 from rocketmq_broker.settings import BrokerSettings
 from rocketmq_common import names, permissions
+from rocketmq_common.allocation import contiguous_share, dealt_share
 from rocketmq_common.clock import Clock
 from rocketmq_common.files import FileSystem
 from rocketmq_remoting.bodies import BROADCASTING, CLUSTERING, Body, MessageQueue, TopicRouteData
@@ -37,6 +38,10 @@ ROUTE_TIMEOUT_MS: Final = 2000
 _FAILURES: Final = (RemotingConnectError, RemotingTimeout, RemotingOverloaded, RemotingError)
 
 Queues = list[MessageQueue]
+STRATEGIES: Final[dict[str, Callable[[Queues, str, list[str]], Queues]]] = {
+    "AVG": contiguous_share,
+    "AVG_BY_CIRCLE": dealt_share,
+}
 
 
 class QueryAssignmentRequestBody(Body):
@@ -236,16 +241,8 @@ class AssignmentProcessor:
 
 def shared_queues(member: str, queues: Queues, members: list[str], strategy: str) -> Queues | None:
     """The queues of ``member`` when every queue has one owner; ``None`` for a strategy that the broker does not have."""
-    if strategy not in ("AVG", "AVG_BY_CIRCLE"):
-        return None
-    if member not in members:
-        return []
-    index, count = members.index(member), len(members)
-    if strategy == "AVG_BY_CIRCLE":
-        return queues[index::count]
-    share, rest = divmod(len(queues), count)
-    start = index * share + min(index, rest)
-    return queues[start : start + share + (1 if index < rest else 0)]
+    divide = STRATEGIES.get(strategy)
+    return None if divide is None else divide(queues, member, members)
 
 
 def popped_queues(member: str, queues: Queues, members: list[str], strategy: str, share_count: int) -> Queues | None:

@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from hashlib import md5
 from typing import Protocol
 
+from rocketmq_common.allocation import contiguous_share, dealt_share
 from rocketmq_remoting.bodies import MessageQueue
 
 VIRTUAL_NODES_COUNT = 10  # per member, Java's default
@@ -37,12 +38,7 @@ class Average:
 
     def allocate(self, member: str, queues: Sequence[MessageQueue], members: Sequence[str]) -> list[MessageQueue]:
         """See `AllocationStrategy`."""
-        if member not in members:
-            return []
-        index = members.index(member)
-        share, rest = divmod(len(queues), len(members))
-        start = index * share + min(index, rest)
-        return list(queues[start : start + share + (1 if index < rest else 0)])
+        return contiguous_share(queues, member, members)
 
 
 class AverageByCircle:
@@ -52,7 +48,7 @@ class AverageByCircle:
 
     def allocate(self, member: str, queues: Sequence[MessageQueue], members: Sequence[str]) -> list[MessageQueue]:
         """See `AllocationStrategy`."""
-        return list(queues[members.index(member) :: len(members)]) if member in members else []
+        return dealt_share(queues, member, members)
 
 
 class ByConfig:
