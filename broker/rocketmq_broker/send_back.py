@@ -86,7 +86,7 @@ class SendBackProcessor:
         if group.retry_queue_nums <= 0:
             return Response()
         retry_topic = names.retry_topic(header.group)
-        await self._ensure(retry_topic, group.retry_queue_nums)
+        await self._ensure(retry_topic, group.retry_queue_nums, unit_mode=header.unit_mode)
         retry_config = self._topics.get(retry_topic)
         if retry_config is None or not permissions.is_writeable(retry_config.perm):
             raise RemotingError(ResponseCode.NO_PERMISSION, f"the topic[{retry_topic}] sending message is forbidden")
@@ -172,10 +172,10 @@ class SendBackProcessor:
         level = header.delay_level or FIRST_RETRY_LEVEL + message.reconsume_times
         return schedule(topic, queue_id, properties, level, self._delay_level_max)
 
-    async def _ensure(self, topic: str, queue_nums: int) -> None:
+    async def _ensure(self, topic: str, queue_nums: int, *, unit_mode: bool = False) -> None:
         if self._topics.get(topic) is None:
             try:
-                await self._topics.ensure(topic, queue_nums)
+                await self._topics.ensure(topic, queue_nums, unit_mode=unit_mode)
             except (OSError, TopicLimitReached) as error:
                 raise RemotingError(ResponseCode.SYSTEM_ERROR, f"topic[{topic}] cannot be created: {error}") from error
 

@@ -13,7 +13,7 @@ from typing import Any, Final
 from rocketmq_broker.statistics import BrokerStatistics
 from rocketmq_broker.topics import TopicLimitReached, TopicTable
 from rocketmq_common import names
-from rocketmq_common.topics import TopicConfig
+from rocketmq_common.topics import FLAG_UNIT_SUB, TopicConfig
 from rocketmq_remoting.codes import ResponseCode
 from rocketmq_remoting.commands import Command, Response
 from rocketmq_remoting.connection import Connection, Outcome
@@ -88,7 +88,10 @@ class TopicCreation:
         if self._topics.get(topic) is not None:
             return
         if names.is_retry_topic(topic):
-            config: TopicConfig | None = TopicConfig(topic_name=topic, read_queue_nums=1, write_queue_nums=1)
+            flag = FLAG_UNIT_SUB if header.unit_mode else 0
+            config: TopicConfig | None = TopicConfig(
+                topic_name=topic, read_queue_nums=1, write_queue_nums=1, topic_sys_flag=flag
+            )
         else:
             config = self._topics.inherited(
                 topic, header.default_topic, header.default_topic_queue_nums, unit_mode=header.unit_mode

@@ -19,7 +19,7 @@ from rocketmq_broker.settings import BrokerSettings
 from rocketmq_common import names, permissions
 from rocketmq_common.clock import Clock
 from rocketmq_common.files import FileSystem
-from rocketmq_common.topics import DataVersion, TopicConfig, topic_config_from
+from rocketmq_common.topics import FLAG_UNIT, FLAG_UNIT_SUB, DataVersion, TopicConfig, topic_config_from
 
 logger = logging.getLogger(__name__)
 
@@ -153,14 +153,17 @@ class TopicTable:
             write_queue_nums=queue_nums,
             perm=parent.perm & ~permissions.INHERIT,
             topic_filter_type=parent.topic_filter_type,
-            topic_sys_flag=1 if unit_mode else 0,
+            topic_sys_flag=FLAG_UNIT if unit_mode else 0,
         )
 
-    async def ensure(self, topic: str, queue_nums: int, perm: int = permissions.READ_WRITE) -> TopicConfig:
+    async def ensure(self, topic: str, queue_nums: int, *, unit_mode: bool = False) -> TopicConfig:
         """The configuration of a retry or dead-letter topic, created if need be. Raises as `update`."""
         config = self.configs.get(topic)
         if config is None:
-            config = TopicConfig(topic_name=topic, read_queue_nums=queue_nums, write_queue_nums=queue_nums, perm=perm)
+            flag = FLAG_UNIT_SUB if unit_mode else 0
+            config = TopicConfig(
+                topic_name=topic, read_queue_nums=queue_nums, write_queue_nums=queue_nums, topic_sys_flag=flag
+            )
             await self.update(config)
         return config
 

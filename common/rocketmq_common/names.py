@@ -106,7 +106,7 @@ def is_system_topic(topic: str) -> bool:
 
 def is_closed_to_clients(topic: str) -> bool:
     """Whether only the broker itself may store messages in ``topic``: what it reads there, it believes."""
-    return topic in TOPICS_CLOSED_TO_CLIENTS or topic.startswith(REVIVE_TOPIC_PREFIX)
+    return topic in TOPICS_CLOSED_TO_CLIENTS or topic == TIMER_TOPIC or topic.startswith(REVIVE_TOPIC_PREFIX)
 
 
 def is_system_group(group: str) -> bool:

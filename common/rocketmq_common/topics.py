@@ -17,6 +17,10 @@ ATTRIBUTE_MESSAGE_TYPE = "message.type"
 
 DEFAULT_QUEUE_NUMS = 16
 
+# Bits of ``topic_sys_flag``: made by a producer in unit mode; retry topic of a consumer in unit mode (TopicSysFlag).
+FLAG_UNIT = 1
+FLAG_UNIT_SUB = 2
+
 
 class DataVersion(msgspec.Struct, rename="camel", eq=True):
     """Version of a table: compared by state version, then counter, then timestamp (ms)."""

@@ -13,7 +13,7 @@ from typing import Any, Final, NamedTuple
 import msgspec
 
 from rocketmq_common import names, permissions
-from rocketmq_common.topics import DataVersion, TopicConfig
+from rocketmq_common.topics import FLAG_UNIT, FLAG_UNIT_SUB, DataVersion, TopicConfig
 from rocketmq_remoting.bodies import QueueData
 
 MASTER_ID: Final = 0
@@ -21,8 +21,6 @@ DEFAULT_HEARTBEAT_TIMEOUT_MS: Final = 120_000
 BROKERS_MAX: Final = 10_000
 TOPICS_MAX: Final = 1_000_000
 
-FLAG_UNIT: Final = 1
-FLAG_UNIT_SUB: Final = 2
 
 
 class RouteTableError(ValueError):

@@ -83,7 +83,7 @@ class ClientProcessor:
         language = command.language or "OTHER"
         for producer in data.producer_data_set:
             self._producers.register(producer.group_name, connection, data.client_id, language, command.version)
-        missing: list[tuple[str, int]] = []
+        missing: list[tuple[str, int, bool]] = []
         for consumer in data.consumer_data_set:
             config = self._groups.find(consumer.group_name)
             if config is None:
@@ -93,17 +93,17 @@ class ClientProcessor:
                 continue
             retry = names.retry_topic(consumer.group_name)
             if config.retry_queue_nums > 0 and self._topics.get(retry) is None:
-                missing.append((retry, config.retry_queue_nums))
+                missing.append((retry, config.retry_queue_nums, consumer.unit_mode))
             keep = data.without_sub and data.heartbeat_fingerprint != 0
             self._consumers.register(
                 consumer, connection, data.client_id, language, command.version, keep_subscriptions=keep
             )
         return self._answer_with_topics(missing) if missing else Response()
 
-    async def _answer_with_topics(self, missing: list[tuple[str, int]]) -> Response:
-        for topic, queue_nums in missing:
+    async def _answer_with_topics(self, missing: list[tuple[str, int, bool]]) -> Response:
+        for topic, queue_nums, unit_mode in missing:
             try:
-                await self._topics.ensure(topic, queue_nums)
+                await self._topics.ensure(topic, queue_nums, unit_mode=unit_mode)
             except OSError as error:
                 # The client is registered; the next heartbeat tries again.
                 logger.error("retry topic %s cannot be created: %s", topic, error)

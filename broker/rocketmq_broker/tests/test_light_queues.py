@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import json
 from pathlib import Path
+from typing import Any
 
 from rocketmq_broker.tests.harness import Peer, messages_of, serving
 from rocketmq_remoting.codes import RequestCode, ResponseCode
 from rocketmq_remoting.headers.admin import TopicHeader
 from rocketmq_remoting.headers.offsets import QueryConsumerOffsetRequestHeader, UpdateConsumerOffsetRequestHeader
 
-ON = {"enableLmq": "true", "enableMultiDispatch": "true"}
+ON: dict[str, Any] = {"enableLmq": "true", "enableMultiDispatch": "true"}
 GROUP = "%LMQ%reader"
 
 
