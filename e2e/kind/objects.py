@@ -88,14 +88,17 @@ def node_of(cluster: Kubernetes, namespace: str, pod: str) -> str:
 
 
 def metrics(cluster: Kubernetes, namespace: str, pod: str) -> dict[str, float]:
-    """What a broker's metrics without labels say, by the API server's way to it; nothing when it does not answer."""
+    """What a broker's metrics say, the first of each name, by the API server's way to it; nothing when it does not answer."""
     path = f"/api/v1/namespaces/{namespace}/pods/{pod}:8080/proxy/metrics"
     try:
         text = cluster.kubectl("get", "--raw", path, "--request-timeout=3s", timeout_seconds=30)
     except CommandFailed:
         return {}
-    lines = (line.split() for line in text.splitlines() if not line.startswith("#"))
-    return {words[0]: float(words[1]) for words in lines if len(words) == 2}
+    found: dict[str, float] = {}
+    for line in text.splitlines():
+        if line and not line.startswith("#"):
+            found.setdefault(line.partition("{")[0].partition(" ")[0], float(line.rpartition(" ")[2]))
+    return found
 
 
 def lives(cluster: Kubernetes, namespace: str) -> dict[str, tuple[str, int]]:
