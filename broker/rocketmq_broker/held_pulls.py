@@ -7,11 +7,11 @@ each `RECHECK_MS` covers whatever made no noise (a deleted and recreated queue).
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable
 from typing import Final
 
 from rocketmq_broker.filters.subscriptions import MessageFilter
+from rocketmq_broker.held_requests import HeldRequest, HeldRequests
 from rocketmq_broker.queue_watchers import unwatch, watch
 from rocketmq_remoting.commands import Command
 from rocketmq_remoting.connection import Connection
@@ -21,15 +21,14 @@ from rocketmq_store.store import MessageStore
 
 HELD_PULLS_MAX: Final = 100_000
 RECHECK_MS: Final = 5000
-HOLD_MS_MAX: Final = 300_000
 
 Key = tuple[str, int]
 
 
-class HeldPull:
+class HeldPull(HeldRequest):
     """One waiting pull. ``offset`` moves on over messages that the filter did not want, so that none is looked at twice."""
 
-    __slots__ = ("command", "connection", "header", "offset", "queue", "timer", "wanted")
+    __slots__ = ("header", "offset", "queue", "wanted")
 
     def __init__(
         self,
@@ -39,12 +38,10 @@ class HeldPull:
         offset: int,
         wanted: MessageFilter,
     ) -> None:
-        self.connection = connection
-        self.command = command
+        super().__init__(connection, command)
         self.header = header
         self.offset = offset
         self.wanted = wanted
-        self.timer: asyncio.TimerHandle | None = None
         self.queue: QueueWaiters | None = None
 
 
@@ -76,19 +73,17 @@ class QueueWaiters:
         self._look(self)
 
 
-class HeldPulls:
+class HeldPulls(HeldRequests[HeldPull]):
     """The table of all waiting pulls. ``answer`` tries to answer one and says whether it did; ``give_up`` answers in any case."""
 
     def __init__(
         self, store: MessageStore, answer: Callable[[HeldPull], bool], give_up: Callable[[HeldPull], None]
     ) -> None:
+        super().__init__()
         self._store = store
         self._answer = answer
-        self._give_up = give_up
-        self._loop = asyncio.get_running_loop()
+        self._answer_anyway = give_up
         self._queues: dict[Key, QueueWaiters] = {}
-        self._by_connection: dict[Connection, dict[HeldPull, None]] = {}
-        self.count = 0
 
     def hold(self, pull: HeldPull, timeout_ms: int) -> bool:
         """Keep ``pull`` until a message, the timeout or the end of its connection; False when `HELD_PULLS_MAX` wait already."""
@@ -101,11 +96,9 @@ class HeldPulls:
             waiters = self._queues[key] = QueueWaiters(key, self._loop.call_soon, self._look)
         waiters.pulls[pull] = None
         pull.queue = waiters
-        self._by_connection.setdefault(pull.connection, {})[pull] = None
-        self.count += 1
+        self._keep(pull, timeout_ms)
         if waiters.watched is None:
             self._watch(waiters)
-        pull.timer = self._loop.call_later(min(max(timeout_ms, 0), HOLD_MS_MAX) / 1000, self._expire, pull)
         return True
 
     def recheck(self) -> None:
@@ -124,11 +117,6 @@ class HeldPulls:
             if any(pull.header.consumer_group == group for pull in waiters.pulls):
                 self._look(waiters)
 
-    def drop(self, connection: Connection) -> None:
-        """The connection closed; its pulls are not answered."""
-        for pull in self._by_connection.pop(connection, ()):
-            self._remove(pull)
-
     def release_all(self) -> None:
         """Answer everything now."""
         for waiters in list(self._queues.values()):
@@ -146,25 +134,14 @@ class HeldPulls:
             if answer(pull):
                 self._forget(pull)
 
-    def _expire(self, pull: HeldPull) -> None:
-        self._forget(pull)
-        self._give_up(pull)
+    def _give_up(self, held: HeldPull) -> None:
+        self._answer_anyway(held)
 
-    def _forget(self, pull: HeldPull) -> None:
-        pulls = self._by_connection.get(pull.connection)
-        if pulls is not None:
-            pulls.pop(pull, None)
-            if not pulls:
-                del self._by_connection[pull.connection]
-        self._remove(pull)
-
-    def _remove(self, pull: HeldPull) -> None:
-        if pull.timer is not None:
-            pull.timer.cancel()
-            pull.timer = None
-        waiters = pull.queue
-        if waiters is not None and waiters.pulls.pop(pull, pull) is None:
-            self.count -= 1
-            if not waiters.pulls and waiters.watched is not None:
-                unwatch(waiters.watched, waiters)
-                waiters.watched = None
+    def _take_out(self, held: HeldPull) -> bool:
+        waiters = held.queue
+        if waiters is None or waiters.pulls.pop(held, held) is held:
+            return False
+        if not waiters.pulls and waiters.watched is not None:
+            unwatch(waiters.watched, waiters)
+            waiters.watched = None
+        return True

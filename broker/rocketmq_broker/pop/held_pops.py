@@ -9,24 +9,22 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable
-from typing import Final
 
+from rocketmq_broker.held_requests import HeldRequest, HeldRequests
 from rocketmq_broker.queue_watchers import unwatch, watch
 from rocketmq_broker.settings import BrokerSettings
 from rocketmq_remoting.commands import Command
 from rocketmq_remoting.connection import Connection
 from rocketmq_store.consume_queues import ConsumeQueue
 
-HOLD_MS_MAX: Final = 300_000
-
 # What a request wants: (kind, group, queue id, expression type, expression, ordered).
 Line = tuple[str, str, int, str | None, str | None, bool]
 
 
-class HeldPop:
+class HeldPop(HeldRequest):
     """One waiting request. ``answer`` tries to serve it and says whether it did; ``give_up`` answers in any case."""
 
-    __slots__ = ("answer", "command", "connection", "give_up", "line", "timer", "waiters")
+    __slots__ = ("answer", "give_up", "line", "waiters")
 
     def __init__(
         self,
@@ -36,12 +34,10 @@ class HeldPop:
         answer: Callable[[], bool],
         give_up: Callable[[], None],
     ) -> None:
-        self.connection = connection
-        self.command = command
+        super().__init__(connection, command)
         self.line = line
         self.answer = answer
         self.give_up = give_up
-        self.timer: asyncio.TimerHandle | None = None
         self.waiters: TopicWaiters | None = None
 
 
@@ -78,15 +74,13 @@ class TopicWaiters:
         self._look(self)
 
 
-class HeldPops:
+class HeldPops(HeldRequests[HeldPop]):
     """The table of all waiting requests."""
 
     def __init__(self, settings: BrokerSettings) -> None:
+        super().__init__()
         self._settings = settings
-        self._loop = asyncio.get_running_loop()
         self._topics: dict[str, TopicWaiters] = {}
-        self._by_connection: dict[Connection, dict[HeldPop, None]] = {}
-        self.count = 0
 
     def hold(self, held: HeldPop, topic: str, queues: Iterable[ConsumeQueue], timeout_ms: float) -> bool:
         """Keep a request until there is a message in one of ``queues``, the timeout, or the end of its connection.
@@ -104,13 +98,11 @@ class HeldPops:
             return False
         line[held] = None
         held.waiters = waiters
-        self._by_connection.setdefault(held.connection, {})[held] = None
-        self.count += 1
+        self._keep(held, timeout_ms)
         for queue in queues:
             if queue not in waiters.queues:
                 waiters.queues[queue] = None
                 watch(queue, waiters)
-        held.timer = self._loop.call_later(min(max(timeout_ms, 0), HOLD_MS_MAX) / 1000, self._expire, held)
         return True
 
     def waiting_count(self, group: str, topic: str, queue_id: int) -> int:
@@ -147,11 +139,6 @@ class HeldPops:
                 self._leave(waiters)
                 del self._topics[topic]
 
-    def drop(self, connection: Connection) -> None:
-        """The connection closed; its requests are not answered."""
-        for held in self._by_connection.pop(connection, ()):
-            self._remove(held)
-
     def release_all(self) -> None:
         """Answer everything now."""
         for waiters in list(self._topics.values()):
@@ -178,25 +165,14 @@ class HeldPops:
                     break
                 self._forget(held)
 
-    def _expire(self, held: HeldPop) -> None:
-        self._forget(held)
+    def _give_up(self, held: HeldPop) -> None:
         held.give_up()
 
-    def _forget(self, held: HeldPop) -> None:
-        of_connection = self._by_connection.get(held.connection)
-        if of_connection is not None:
-            of_connection.pop(held, None)
-            if not of_connection:
-                del self._by_connection[held.connection]
-        self._remove(held)
-
-    def _remove(self, held: HeldPop) -> None:
-        if held.timer is not None:
-            held.timer.cancel()
-            held.timer = None
+    def _take_out(self, held: HeldPop) -> bool:
         waiters = held.waiters
-        if waiters is not None and held in (line := waiters.lines.get(held.line, {})):
-            del line[held]
-            self.count -= 1
-            if not line:
-                del waiters.lines[held.line]
+        if waiters is None or held not in (line := waiters.lines.get(held.line, {})):
+            return False
+        del line[held]
+        if not line:
+            del waiters.lines[held.line]
+        return True
