@@ -78,7 +78,6 @@ def test_a_java_reader_keeps_its_position_at_the_broker(
 
     pull(java, name, light, 5)
     java.call("light.commit", name=name, offset=3, **place)
-    java.call("light.persist", name=name)
     wait_until(lambda: java.call("light.committed", name=name, **place) == 3, "the position is kept")
     other = reader(java, light_cluster, unique, clients, topic, group)
     assert java.call("light.committed", name=other, **place) == 3

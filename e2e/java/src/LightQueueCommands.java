@@ -22,8 +22,7 @@ final class LightQueueCommands implements Commands {
             case "light.send": return send(arguments);
             case "light.start": return start(arguments);
             case "light.pull": return pull(arguments);
-            case "light.commit": named(arguments).updateConsumeOffset(queue(arguments), arguments.number("offset", 0)); return true;
-            case "light.persist": named(arguments).getDefaultMQPullConsumerImpl().persistConsumerOffset(); return true;
+            case "light.commit": return commit(arguments);
             case "light.committed": return named(arguments).fetchConsumeOffset(queue(arguments), true);
             case "light.running": return consumers.containsKey(arguments.text("name"));
             case "light.stop": consumers.remove(arguments.text("name")).shutdown(); return true;
@@ -66,6 +65,13 @@ final class LightQueueCommands implements Commands {
         consumer.getDefaultMQPullConsumerImpl().getRebalanceImpl().getmQClientFactory()
             .updateTopicRouteInfoFromNameServer(arguments.text("topic"));
         consumers.put(arguments.text("name"), consumer);
+        return true;
+    }
+
+    /** At once: what this consumer persists by itself is of queues that it was assigned. */
+    private Object commit(Arguments arguments) throws Exception {
+        named(arguments).getDefaultMQPullConsumerImpl().getOffsetStore()
+            .updateConsumeOffsetToBroker(queue(arguments), arguments.number("offset", 0), false);
         return true;
     }
 
