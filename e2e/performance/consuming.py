@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from e2e.frames import RESPONSE_FLAG
 from e2e.performance import pools
 from e2e.performance.generator import LoadFailed, connect
 
@@ -31,7 +32,7 @@ class Frames:
         self._pending = b""
 
     def read(self) -> list[tuple[dict[str, object], bytes]]:
-        """Block for at least some bytes and return the whole answers among them: header and body."""
+        """Block for at least some bytes and return the whole answers among them, header and body; notices are left out."""
         block = self.connection.recv(READ_SIZE)
         if not block:
             raise LoadFailed("the broker closed the connection of the consumer")
@@ -42,7 +43,9 @@ class Frames:
             if len(data) - cut < 4 + size:
                 break
             head_end = cut + 8 + (marked & 0xFFFFFF)
-            out.append((json.loads(data[cut + 8 : head_end]), data[head_end : cut + 4 + size]))
+            head = json.loads(data[cut + 8 : head_end])
+            if head["flag"] & RESPONSE_FLAG:
+                out.append((head, data[head_end : cut + 4 + size]))
             cut += 4 + size
         self._pending = data[cut:]
         return out
@@ -89,7 +92,10 @@ def drain(
     if subscription is not None:
         wanted = subscription.expression, subscription.expression_type
         connection.sendall(pools.subscribe(subscription.group, topic, *wanted, pools.OPAQUE_BASE))
-        ((head, _),) = frames.read()
+        answers: list[tuple[dict[str, object], bytes]] = []
+        while not answers:
+            answers = frames.read()
+        head = answers[0][0]
         if head["code"] != FOUND:
             raise LoadFailed(f"heartbeat: code {head['code']}, {head.get('remark')}")
     group = GROUP if subscription is None else subscription.group
