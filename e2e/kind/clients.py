@@ -106,7 +106,8 @@ def _connects(address: str, port: int) -> bool:
 @contextmanager
 def producing(driver: Driver, namesrv: str, name: str) -> Iterator[None]:
     """A started producer."""
-    driver.call("producer.start", name=name, namesrv=namesrv, group=name, timeout_ms=SEND_TIMEOUT_MS)
+    options = {"timeout_ms": SEND_TIMEOUT_MS, "route_interval_ms": ROUTE_INTERVAL_MS}
+    driver.call("producer.start", name=name, namesrv=namesrv, group=name, **options)
     try:
         yield
     finally:

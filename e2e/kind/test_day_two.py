@@ -53,11 +53,11 @@ def watch_roll(cluster: KindCluster, namespace: str, before: dict[str, tuple[str
 
     def all_new() -> bool:
         found = pods(cluster, namespace)
-        ready = [name for name in before if name in found and is_ready(found[name])]
-        assert len(ready) >= len(before) - 1, f"of {sorted(before)} only {ready} are ready"
+        there = [name for name in before if name in found and "deletionTimestamp" not in found[name]["metadata"]]
+        assert len(there) >= len(before) - 1, f"of {sorted(before)} only {there} are not ending"
         now = brokers_of(cluster, namespace)
         order.extend(name for name in before if name not in order and now.get(name, before[name])[0] != before[name][0])
-        return len(order) == len(before) and len(ready) == len(before)
+        return len(order) == len(before) and all(is_ready(found[name]) for name in there)
 
     wait_until(all_new, "every broker was replaced", CHANGE_SECONDS, poll_seconds=0.5)
     return order

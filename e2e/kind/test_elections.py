@@ -31,7 +31,9 @@ LEADER_SECONDS = 90.0
 def cluster(kind: KindCluster, operator: str, namespace: str, shared_storage: dict[str, str]) -> KindCluster:
     """Two replicas that elect, never on one node; the volumes follow their Pods."""
     brokers = {"storage": shared_storage, "replicasPerGroup": 2, "spread": {"mode": "Required"}}
-    apply_cluster(kind, namespace, NAME, brokers=brokers)
+    # Name servers are where no test takes a node away: how clients find another is another question.
+    place = {"nodeSelector": {"node-role.kubernetes.io/control-plane": ""}, "tolerations": [{"operator": "Exists"}]}
+    apply_cluster(kind, namespace, NAME, brokers=brokers, nameServers={"template": {"spec": place}})
     wait_ready(kind, namespace, NAME)
     return kind
 
