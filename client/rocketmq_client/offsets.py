@@ -47,6 +47,8 @@ class RemoteOffsets:
     def __init__(self, instance: ClientInstance, group: str) -> None:
         self._instance = instance
         self._group = group
+        # (topic, broker) pairs of which the broker has a position of the group.
+        self._begun: set[tuple[str, str]] = set()
 
     async def fetch(self, queue: MessageQueue) -> int | None:
         """See `OffsetStore.fetch`."""
@@ -67,7 +69,8 @@ class RemoteOffsets:
     async def commit(self, offsets: Mapping[MessageQueue, int], *, wait: bool = False) -> set[MessageQueue]:
         """See `OffsetStore.commit`; a broker that cannot be reached is logged and tried again with the next commit."""
 
-        async def commit_one(queue: MessageQueue, offset: int) -> None:
+        async def commit_one(queue: MessageQueue, *, wait: bool) -> None:
+            offset = offsets[queue]
             header = UpdateConsumerOffsetRequestHeader(
                 consumer_group=self._group, topic=queue.topic, queue_id=queue.queue_id, commit_offset=offset
             )
@@ -78,8 +81,14 @@ class RemoteOffsets:
             else:
                 await self._instance.tell(address, code, header, broker_name=name)
 
-        queues = list(offsets)
-        outcomes = await asyncio.gather(*(commit_one(q, offsets[q]) for q in queues), return_exceptions=True)
+        # Apache's brokers lose positions when the first ones of a group on a topic come at once: one goes ahead.
+        ahead = {(q.topic, q.broker_name): q for q in offsets if (q.topic, q.broker_name) not in self._begun}
+        first = list(ahead.values())
+        rest = [queue for queue in offsets if queue not in first]
+        outcomes = await asyncio.gather(*(commit_one(q, wait=True) for q in first), return_exceptions=True)
+        self._begun |= {pair for pair, outcome in zip(ahead, outcomes, strict=True) if outcome is None}
+        outcomes += await asyncio.gather(*(commit_one(q, wait=wait) for q in rest), return_exceptions=True)
+        queues = first + rest
         kept: set[MessageQueue] = set()
         for queue, outcome in zip(queues, outcomes, strict=True):
             if isinstance(outcome, ClientError):

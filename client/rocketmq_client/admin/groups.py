@@ -65,15 +65,14 @@ class Groups:
     async def configs(self, *, with_system: bool = False) -> dict[str, SubscriptionGroupConfig]:
         """Configuration of every group that some broker knows, by name."""
         result: dict[str, SubscriptionGroupConfig] = {}
-        for _, answer in await self._access.each(
-            await self._access.masters(),
-            lambda b: self._access.ask(b.address, RequestCode.GET_ALL_SUBSCRIPTIONGROUP_CONFIG),
-        ):
-            table: dict[str, Any] = parse(answer.body).get("subscriptionGroupTable") or {}
-            for name, raw in table.items():
-                if with_system or not names.is_system_group(name):
-                    result[name] = group_config_from(raw, name)
+        for _, found in await self._access.each(await self._access.masters(), self._configs_at):
+            result |= {name: c for name, c in found.items() if with_system or not names.is_system_group(name)}
         return dict(sorted(result.items()))
+
+    async def _configs_at(self, broker: BrokerAddress) -> dict[str, SubscriptionGroupConfig]:
+        answer = await self._access.ask(broker.address, RequestCode.GET_ALL_SUBSCRIPTIONGROUP_CONFIG)
+        table: dict[str, Any] = parse(answer.body).get("subscriptionGroupTable") or {}
+        return {name: group_config_from(raw, name) for name, raw in table.items()}
 
     async def config(self, group: str) -> SubscriptionGroupConfig:
         """The configuration of one group; raises GroupNotFound."""
@@ -84,6 +83,13 @@ class Groups:
                 )
             except NotFound:
                 continue
+            except RequestRefused as error:
+                if error.code != ResponseCode.REQUEST_CODE_NOT_SUPPORTED:
+                    raise
+                # A broker before 5.0 tells all of them or none.
+                if (known := (await self._configs_at(broker)).get(group)) is None:
+                    continue
+                return known
             return group_config_from(parse(answer.body), group)
         raise GroupNotFound(
             ResponseCode.SUBSCRIPTION_GROUP_NOT_EXIST, f"no broker knows group {group}", hint="see: rocketmq group ls"

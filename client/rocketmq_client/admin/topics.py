@@ -134,6 +134,13 @@ class Topics:
                 )
             except NotFound:
                 continue
+            except RequestRefused as error:
+                if error.code != ResponseCode.REQUEST_CODE_NOT_SUPPORTED:
+                    raise
+                # A broker before 5.0 tells all of them or none.
+                if (known := (await self.all_configs(broker)).get(topic)) is not None:
+                    result[broker.name] = known
+                continue
             raw = {key: value for key, value in parse(answer.body).items() if key != "mappingDetail"}
             result[broker.name] = topic_config_from(raw, topic)
         if not result:

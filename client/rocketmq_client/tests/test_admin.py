@@ -227,3 +227,15 @@ async def test_a_broker_without_moves_of_one_queue_is_never_asked_for_one(cluste
             with pytest.raises(RequestRefused, match="on one queue"):
                 await admin.groups.seek_queue("g", queue, 0)
     assert RequestCode.INVOKE_BROKER_TO_RESET_OFFSET not in cluster.broker.requests
+
+
+async def test_a_broker_of_4_9_is_asked_for_all_configurations_when_it_has_no_word_for_one(cluster):
+    cluster.create_topic("orders", 3)
+    async with Admin(cluster.name_server) as admin:
+        await admin.groups.create(SubscriptionGroupConfig(group_name="g", retry_max_times=3))
+        for code in (RequestCode.GET_SUBSCRIPTIONGROUP_CONFIG, RequestCode.GET_TOPIC_CONFIG):
+            cluster.broker.fail(code, ResponseCode.REQUEST_CODE_NOT_SUPPORTED, times=10)
+        assert (await admin.groups.config("g")).retry_max_times == 3
+        assert (await admin.topics.configs("orders"))["broker-a"].read_queue_nums == 3
+        with pytest.raises(GroupNotFound):
+            await admin.groups.config("nobody")
