@@ -125,7 +125,7 @@ class ConsumerOffsets:
         key = (group, topic)
         offsets = self.offsets.get(key)
         if offsets is None:
-            if self._has_lights and names.is_light_queue(group) and len(self.offsets) >= LIGHT_OFFSETS_MAX:
+            if self._is_light_beyond_limit(group, self.offsets):
                 raise RemotingError(ResponseCode.SYSTEM_ERROR, f"{LIGHT_OFFSETS_MAX} positions are kept, no more")
             offsets = self.offsets[key] = {}
         if offsets.get(queue_id) == offset:
@@ -150,6 +150,8 @@ class ConsumerOffsets:
         key = (group, topic)
         offsets = self.pulled.get(key)
         if offsets is None:
+            if self._is_light_beyond_limit(group, self.pulled):
+                return
             offsets = self.pulled[key] = {}
         offsets[queue_id] = offset
 
@@ -221,6 +223,9 @@ class ConsumerOffsets:
     def save_now(self) -> None:
         """Write on the calling thread."""
         self._table.save_now()
+
+    def _is_light_beyond_limit(self, group: str, table: dict[Key, dict[int, int]]) -> bool:
+        return self._has_lights and len(table) >= LIGHT_OFFSETS_MAX and names.is_light_queue(group)
 
     def _parse(self, raw: dict[str, Any]) -> tuple[DataVersion, dict[Key, dict[int, int]]]:
         """Raises msgspec.ValidationError."""

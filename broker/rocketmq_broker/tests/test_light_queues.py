@@ -7,6 +7,9 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pytest
+
+from rocketmq_broker import consumer_offsets
 from rocketmq_broker.tests.harness import Peer, messages_of, serving
 from rocketmq_remoting.codes import RequestCode, ResponseCode
 from rocketmq_remoting.headers.admin import TopicHeader
@@ -115,3 +118,16 @@ async def test_light_queues_are_counted_together(tmp_path: Path) -> None:
             await peer.pull(f"%LMQ%{n}", consumer_group=f"%LMQ%g{n}")
         assert peer.broker.statistics.groups.keys() == {("%LMQ%", "%LMQ%")}
         assert peer.broker.statistics.groups["%LMQ%", "%LMQ%"].get_nums == 20
+
+
+async def test_readers_that_nobody_configured_are_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(consumer_offsets, "LIGHT_OFFSETS_MAX", 3)
+    async with serving(tmp_path, **ON) as peer:
+        await put(peer, b"0", *(f"%LMQ%{n}" for n in range(5)))
+        for n in range(5):
+            assert (await peer.pull(f"%LMQ%{n}", consumer_group=GROUP)).code == ResponseCode.SUCCESS
+        codes = [await commit(peer, f"%LMQ%{n}", 1) for n in range(5)]
+        assert codes == [ResponseCode.SUCCESS] * 3 + [ResponseCode.SYSTEM_ERROR] * 2
+        assert len(peer.broker.offsets.pulled) == 3
+        header = UpdateConsumerOffsetRequestHeader(consumer_group="cg", topic="T", queue_id=0, commit_offset=1)
+        assert (await peer.ask(RequestCode.UPDATE_CONSUMER_OFFSET, header)).code == ResponseCode.SUCCESS
