@@ -74,7 +74,7 @@ def test_a_java_reader_keeps_its_position_at_the_broker(
     topic, light, group = unique("Topic"), f"%LMQ%{unique('inbox')}", f"%LMQ%{unique('group')}"
     send(java, light_cluster, unique, topic, *[light] * 5)
     name = reader(java, light_cluster, unique, clients, topic, group)
-    place = {"queue": light, "broker_name": "broker-a"}
+    place: dict[str, Any] = {"queue": light, "broker_name": "broker-a"}
 
     pull(java, name, light, 5)
     java.call("light.commit", name=name, offset=3, **place)
