@@ -19,6 +19,7 @@ from rocketmq_broker.consumer_offsets import ConsumerOffsets
 from rocketmq_broker.durable import CONFIG_DIRECTORY, DAMAGED_SUFFIX
 from rocketmq_broker.failover.succession import SuccessionStatus
 from rocketmq_broker.groups import GroupTable
+from rocketmq_broker.ha.metrics import election_families, replication_families
 from rocketmq_broker.ha.status import FollowingStatus, MasterStatus
 from rocketmq_broker.pop.metrics import pop_families
 from rocketmq_broker.pop.service import Pop
@@ -112,8 +113,8 @@ class BrokerMetrics:
         yield from self._connections()
         yield from self._calls()
         yield from self._storage()
-        yield from self._replicas()
-        yield from self._elections()
+        yield from replication_families(self._replication(), self._gauge, self._counter)
+        yield from election_families(self._succession(), self._gauge, self._counter)
         yield from transaction_families(self._transactions, self._gauge, self._counter, self._histogram)
         yield from pop_families(self._pop, self._gauge, self._counter)
         yield from timer_families(self._timers, self._gauge, self._counter, self._histogram)
@@ -296,60 +297,10 @@ class BrokerMetrics:
             "rocketmq_flush_duration_seconds", "Duration of the last sync of the log", store.last_flush_ms / 1000
         )
 
-    def _elections(self) -> Iterator[Family | None]:
-        status = self._succession()
-        if status is not None:
-            for name, text, value in (
-                ("rocketmq_failover_epoch", "Epoch of the group's lease, as this replica saw it last", status.epoch),
-                ("rocketmq_failover_is_master", "1 while this replica leads its group", int(status.is_master)),
-                (
-                    "rocketmq_failover_may_write",
-                    "1 while the lease lets this replica take messages",
-                    int(status.may_write),
-                ),
-                ("rocketmq_failover_members", "Replicas in the in-sync set of the lease", len(status.in_sync)),
-                ("rocketmq_failover_is_suspect", "1 while a power loss may have cut this log", int(status.is_suspect)),
-                ("rocketmq_failover_lease_reachable", "1 while the lease can be read", int(not status.problem)),
-            ):
-                yield self._single(name, text, value)
-
-    def _replicas(self) -> Iterator[Family | None]:
-        status = self._replication()
-        if isinstance(status, MasterStatus):
-            lag = self._gauge("rocketmq_replication_lag_bytes", "Log that a slave has not acknowledged", "slave")
-            for slave in status.slaves:
-                lag.add([slave.address], slave.lag_bytes)
-            yield lag
-            for name, text, value in (
-                (
-                    "rocketmq_replication_in_sync_replicas",
-                    "Replicas in sync, the master included",
-                    status.in_sync_count,
-                ),
-                ("rocketmq_replication_needed_replicas", "Replicas a send waits for", status.needed_count),
-                ("rocketmq_replication_waiting_sends", "Sends that wait for slaves", status.waiting_count),
-                ("rocketmq_replication_confirmed_offset", "Log that enough replicas have", status.replicated_offset),
-            ):
-                yield self._single(name, text, value)
-            for name, text, value in (
-                ("rocketmq_replication_timeouts", "Sends whose slaves were late", status.timeout_count),
-                (
-                    "rocketmq_replication_protocol_errors",
-                    "Slaves dropped for what they said",
-                    status.protocol_error_count,
-                ),
-                ("rocketmq_replication_pushed_bytes", "Log bytes pushed to slaves", status.pushed_bytes),
-            ):
-                counter = self._counter(name, text)
-                counter.add([], value)
-                yield counter
-        elif isinstance(status, FollowingStatus):
-            yield self._single(
-                "rocketmq_replication_connected", "1 while the master is followed", int(status.is_connected)
-            )
-            yield self._single("rocketmq_replication_behind_bytes", "Log of the master not yet here", status.lag_bytes)
-
     def _tables(self) -> Iterator[Family | None]:
+        role = self._gauge("rocketmq_broker_role", "1, with the role of this broker now", "role")
+        role.add([self._settings.broker_role.value], 1)
+        yield role
         yield self._single("rocketmq_broker_permission", "2 write, 4 read, 6 both", self._settings.broker_permission)
         yield self._single("rocketmq_topic_number", "Topics", len(self._topics.configs))
         if self._topics.has_light_queues:

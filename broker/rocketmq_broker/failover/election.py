@@ -162,6 +162,10 @@ class Election:
             return now < self._vacant_since() + self._duration_s
         return bool(record.target) and now - self._changed_at < self._duration_s
 
+    def lease_age_s(self, now: float) -> float:
+        """Seconds since this process's renewal that was taken last, or since it saw another's."""
+        return now - (self._renewed_at if self.is_holder else self._changed_at)
+
     def may_follow(self, epoch: int) -> bool:
         """Whether the master of ``epoch`` may be acknowledged anything."""
         return epoch >= max(self.record.epoch, self._proposed_epoch)

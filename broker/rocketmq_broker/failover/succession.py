@@ -61,6 +61,10 @@ class SuccessionStatus(msgspec.Struct, frozen=True, kw_only=True, rename="camel"
     holder: str
     may_write: bool
     is_suspect: bool
+    lease_age_s: float
+    election_count: int
+    failure_count: int
+    fenced_count: int
     problem: str = ""
 
 
@@ -108,6 +112,8 @@ class Succession:
         self.has_role = False
         self._wake = asyncio.Event()
         self._problem = ""
+        self._is_fenced = False
+        self._election_count = self._failure_count = self._fenced_count = 0
         self.member = settings.replica_name
         self.forwarding = Forwarding(client, self._master_address)
 
@@ -216,6 +222,10 @@ class Succession:
             holder=record.holder_name,
             may_write=self._reign_epoch > 0 and self.may_write(),
             is_suspect=self._state.is_suspect,
+            lease_age_s=election.lease_age_s(self._clock.monotonic()),
+            election_count=self._election_count,
+            failure_count=self._failure_count,
+            fenced_count=self._fenced_count,
             problem=self._problem,
         )
 
@@ -273,6 +283,7 @@ class Succession:
                 break
         except LeaseUnavailable as error:
             # What was proposed may have been taken; the next answer tells.
+            self._failure_count += 1
             self._say(str(error))
         else:
             self._say("")
@@ -305,6 +316,7 @@ class Succession:
             await self._flushed()
         self._history.begin(epoch, store.positions.written, store.log_min_offset)
         self._reign_epoch = epoch
+        self._election_count += 1
         self.has_role = True
         self._reign_started = self._clock.monotonic()
         self._set_suspect(False)
@@ -382,9 +394,11 @@ class Succession:
         if election.is_handing_over or self._is_resigning:
             reason = "another replica takes over: send again"
         elif not self.may_write():
+            self._fenced_count += not self._is_fenced
             reason = f"the lease could not be renewed in time: {self._problem or 'no answer yet'}"
         else:
             reason = ""
+        self._is_fenced = bool(reason)
         if reason:
             self._store.refuse("lease", PutStatus.SERVICE_NOT_AVAILABLE, reason)
         else:

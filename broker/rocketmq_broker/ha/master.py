@@ -169,7 +169,7 @@ class ReplicationMaster:
 
     def status(self) -> MasterStatus:
         """A snapshot for GET_BROKER_HA_STATUS, metrics and tests."""
-        written = self._positions.written
+        written, now = self._positions.written, self._clock.monotonic()
         acknowledgements = self._acknowledgements
         slaves = tuple(
             SlaveStatus(
@@ -177,6 +177,7 @@ class ReplicationMaster:
                 identity=str(link.identity),
                 acknowledged_offset=link.acknowledged,
                 lag_bytes=written - max(link.acknowledged, 0),
+                lag_ms=0 if link.acknowledged >= written else int((now - link.caught_up_at) * 1000),
                 transfer_from=link.next_offset,
                 bytes_per_second=link.bytes_per_second,
                 is_in_sync=acknowledgements.is_in_sync(link.acknowledged, written),
@@ -358,6 +359,8 @@ class ReplicationMaster:
         is_ping_due = now - self._pinged_at >= PING_INTERVAL_MS / 1000
         for link in list(self._links):
             link.tick(now)
+            if link.acknowledged >= self._written_before:
+                link.caught_up_at = now
             if link.is_accepted and link.answers_pings:
                 name = str(link.identity)
                 caught_up_at = now if link.acknowledged >= self._written_before else self._seen[name][1]

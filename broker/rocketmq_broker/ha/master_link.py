@@ -49,6 +49,8 @@ class SlaveLink(asyncio.Protocol):
         self.answers_pings = False
         # What the slave was told that it may show; -1 for one that is not told.
         self._confirmed = -1
+        # When it had everything that had been written a moment before; when it came, before that.
+        self.caught_up_at = 0.0
         # First byte that was not pushed yet.
         self.next_offset = 0
         self.bytes_per_second = 0
@@ -70,7 +72,7 @@ class SlaveLink(asyncio.Protocol):
         # Not asserted: uvloop's transports are no subclasses of asyncio's.
         self._transport = transport = cast(asyncio.Transport, transport)
         host, self.remote = peer_address(transport)
-        self._opened = self._last_read = self._last_write = self._window_start = self._master.now
+        self.caught_up_at = self._opened = self._last_read = self._last_write = self._window_start = self._master.now
         try:
             self._handshake = self._master.open(self, host)
         except HaProtocolError as problem:

@@ -14,6 +14,8 @@ class SlaveStatus(msgspec.Struct, frozen=True, kw_only=True):
     identity: str
     acknowledged_offset: int
     lag_bytes: int
+    # Since when it has not had everything that was written; 0 while it has.
+    lag_ms: int
     transfer_from: int
     bytes_per_second: int
     is_in_sync: bool

@@ -75,9 +75,18 @@ class GatedFiles(RealFiles):
         self._gate.set()
 
     def map_file(
-        self, path: Path, size: int, *, create: bool, allocated: int | None = None, durable: bool = True
+        self,
+        path: Path,
+        size: int,
+        *,
+        create: bool,
+        allocated: int | None = None,
+        durable: bool = True,
+        is_read_ahead: bool = True,
     ) -> Mapping:
-        mapping = super().map_file(path, size, create=create, allocated=allocated, durable=durable)
+        mapping = super().map_file(
+            path, size, create=create, allocated=allocated, durable=durable, is_read_ahead=is_read_ahead
+        )
         return _GatedMapping(mapping, self._gate) if path.parent.name == "commitlog" else mapping
 
 
