@@ -39,6 +39,8 @@ from rocketmq_common.properties import (
     PROPERTY_KEYS,
     PROPERTY_MSG_REGION,
     PROPERTY_POP_CK,
+    PROPERTY_PRIORITY,
+    PROPERTY_SHARDING_KEY,
     PROPERTY_TRACE_SWITCH,
     PROPERTY_TRANSACTION_PREPARED,
     PROPERTY_TRANSIENT_PREFIX,
@@ -171,13 +173,15 @@ class SendProcessor:
             or "DEL" in text  # DELAY, TIMER_DELAY_*, TIMER_DELIVER_MS
             or "TRAN" in text  # TRAN_MSG, __RMQ.TRANSIENT.*
             or "POP_CK" in text
-            or "MSG_REGION" in text
+            or "MSG_" in text  # MSG_REGION, _SYS_MSG_PRIORITY_
             or sys_flag & TRANSACTION_MASK
         ):
             placement = self._send_special(command, header, queue_id)
             if not isinstance(placement, Placement):
                 return self._ensure_then_send(placement, connection, command, header)
             topic, queue_id, text = placement
+            if topic == header.topic:
+                wanted_queue_id = queue_id
             if topic == names.TRANS_HALF_TOPIC:
                 return self._halves.send(connection, command, header, wanted_queue_id, text, sys_flag)
             if topic == names.TIMER_TOPIC:
@@ -358,6 +362,8 @@ class SendProcessor:
         if PROPERTY_TRANSIENT_PREFIX in text:
             kept = [pair for pair in text.split("\x02") if pair and not pair.startswith(PROPERTY_TRANSIENT_PREFIX)]
             text = "\x02".join(kept)
+        if PROPERTY_PRIORITY in text:
+            queue_id, text = self._by_priority(topic, queue_id, text)
         is_dead = False
         if names.is_retry_topic(topic):
             group = topic[len(names.RETRY_TOPIC_PREFIX) :]
@@ -395,6 +401,20 @@ class SendProcessor:
         if level > 0:
             return schedule(topic, queue_id, text, level, self._delay_level_max)
         return Placement(topic, queue_id, text) if is_dead else self._timers.place(topic, queue_id, text)
+
+    def _by_priority(self, topic: str, queue_id: int, text: str) -> tuple[int, str]:
+        """The queue of a message's priority: the higher, the more urgent. One that waits, or has an order, has none (5.4)."""
+        try:
+            priority = int(find_property(text, PROPERTY_PRIORITY) or "-1")
+        except ValueError:
+            priority = -1
+        config = self._topics.get(topic)
+        if priority < 0 or config is None:
+            return queue_id, text
+        others = (PROPERTY_TRANSACTION_PREPARED, PROPERTY_DELAY_LEVEL, *TIMER_PROPERTIES, PROPERTY_SHARDING_KEY)
+        if any(find_property(text, name) for name in others):
+            return queue_id, remove_property(text, PROPERTY_PRIORITY)
+        return min(priority, max(config.write_queue_nums - 1, 0)), text
 
     def _place_half(self, topic: str, queue_id: int, text: str) -> Placement:
         if self._settings.reject_transaction_message:

@@ -31,7 +31,7 @@ logger = logging.getLogger(__name__)
 QUEUE_NUMS_MAX: Final = 16_384
 ATTRIBUTES: Final[Mapping[str, attributes.Attribute]] = {
     "message.type": attributes.Attribute(
-        values=("UNSPECIFIED", "NORMAL", "FIFO", "DELAY", "TRANSACTION"), refused=("MIXED",)
+        values=("UNSPECIFIED", "NORMAL", "FIFO", "DELAY", "TRANSACTION", "PRIORITY"), refused=("MIXED",)
     ),
     "queue.type": attributes.Attribute(values=("SimpleCQ",), refused=("BatchCQ", "RocksDBConsumeQueue"), is_fixed=True),
     "cleanup.policy": attributes.Attribute(values=("DELETE",), refused=("COMPACTION",), is_fixed=True),

@@ -18,6 +18,7 @@ from rocketmq_broker.topics import TopicTable
 from rocketmq_common.clock import Clock
 from rocketmq_common.properties import PROPERTY_POP_CK, append_property, remove_property
 from rocketmq_common.records import decode_messages, encode_message
+from rocketmq_common.topics import ATTRIBUTE_MESSAGE_TYPE, MESSAGE_TYPE_PRIORITY, TopicConfig
 from rocketmq_remoting.commands import Response
 from rocketmq_remoting.headers.pop import PopMessageRequestHeader
 from rocketmq_remoting.pop_handles import (
@@ -97,17 +98,22 @@ class Taking:
 
     def sources(self, group: str, topic: str, queue_id: int, *, is_ordered: bool) -> list[Source]:
         """The queues to read, in this order: any queue (-1) begins at a random one, retried messages now and then come first."""
+        is_by_priority = False
         if queue_id >= 0:
             found = [Source(topic, RETRY_NONE, queue_id)]
         else:
             config = self._topics.configs.get(topic)
             count = 0 if config is None else config.read_queue_nums
-            start = self._random.randrange(count) if count > 1 else 0
-            found = [Source(topic, RETRY_NONE, (start + index) % count) for index in range(count)]
+            if is_by_priority := config is not None and not is_ordered and _is_by_priority(config):
+                # The higher its number, the more urgent is what stands in a queue (5.4); retried messages come last.
+                found = [Source(topic, RETRY_NONE, number) for number in reversed(range(count))]
+            else:
+                start = self._random.randrange(count) if count > 1 else 0
+                found = [Source(topic, RETRY_NONE, (start + index) % count) for index in range(count)]
         if is_ordered:
             return found
         retries = [Source(retry_topic, retry, 0) for retry, retry_topic in self.retry_topics(group, topic)]
-        if retries and self._random.randrange(100) < self._settings.pop_from_retry_probability:
+        if retries and not is_by_priority and self._random.randrange(100) < self._settings.pop_from_retry_probability:
             return retries + found
         return found + retries
 
@@ -301,3 +307,7 @@ def _offsets_of(result: GetResult) -> list[int]:
             offsets.append(_QUEUE_OFFSET.unpack_from(buffer, position + _QUEUE_OFFSET_POSITION)[0])
             position += _SIZE.unpack_from(buffer, position)[0]
     return offsets
+
+
+def _is_by_priority(config: TopicConfig) -> bool:
+    return config.attributes.get(ATTRIBUTE_MESSAGE_TYPE) == MESSAGE_TYPE_PRIORITY
