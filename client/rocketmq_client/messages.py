@@ -26,7 +26,8 @@ class Message:
     1s 5s 10s 30s 1m 2m 3m 4m 5m 6m 7m 8m 9m 10m 20m 30m 1h 2h unless the broker says otherwise. ``delay_ms`` is any delay from the
     moment the broker has the message, ``deliver_at_ms`` a time in ms since the epoch; one of the three at most.
     Messages of one ``sharding_key`` go to one queue, in order. ``light_queues`` names inboxes in which the message stands too
-    (`LitePullConsumer.light_queues`); the broker must allow them (enableLmq, enableMultiDispatch).
+    (`LitePullConsumer.light_queues`); the broker must allow them (enableLmq, enableMultiDispatch). ``priority``, from 0, is for
+    topics with message.type=PRIORITY, of which pops take the highest first.
     """
 
     topic: str
@@ -39,6 +40,7 @@ class Message:
     deliver_at_ms: int = 0
     sharding_key: str = ""
     light_queues: tuple[str, ...] = ()
+    priority: int | None = None
     flag: int = 0
     wait_store_ok: bool = True
 
@@ -239,6 +241,10 @@ def wire_properties(message: Message, unique_id: str) -> dict[str, str]:
     result.update(_delay_properties(message))
     if message.sharding_key:
         result[props.PROPERTY_SHARDING_KEY] = message.sharding_key
+    if message.priority is not None:
+        if message.priority < 0:
+            raise InvalidArgument(f"priority {message.priority} is negative", hint="0 is the least urgent")
+        result[props.PROPERTY_PRIORITY] = str(message.priority)
     if message.light_queues:
         named = SEPARATOR.join(light_queue_topic(name) for name in message.light_queues)
         result[props.PROPERTY_INNER_MULTI_DISPATCH] = named

@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rocketmq_client import Compression, DecompressionError, MessageQueue, MessageView
+from rocketmq_client import Compression, DecompressionError, InvalidArgument, Message, MessageQueue, MessageView
 from rocketmq_client import compression as compression_module
 from rocketmq_client.compression import compress, decompress
-from rocketmq_client.messages import view_messages
+from rocketmq_client.messages import view_messages, wire_properties
 from rocketmq_common import sysflags
 from rocketmq_common.batches import BatchEntry, encode_batch
 from rocketmq_common.records import RecordError, StoredMessage, encode_message
@@ -82,3 +82,10 @@ def test_a_stored_batch_comes_out_as_its_messages() -> None:
 def test_bytes_that_are_no_record_are_an_error() -> None:
     with pytest.raises(RecordError):
         list(view_messages(b"\0" * 200, "b"))
+
+
+def test_a_priority_is_a_property_and_not_negative() -> None:
+    assert wire_properties(Message(topic="T", body=b"", priority=3), "id")["_SYS_MSG_PRIORITY_"] == "3"
+    assert "_SYS_MSG_PRIORITY_" not in wire_properties(Message(topic="T", body=b""), "id")
+    with pytest.raises(InvalidArgument):
+        wire_properties(Message(topic="T", body=b"", priority=-1), "id")
