@@ -65,11 +65,15 @@ def test_every_member_is_waited_for_by_name_and_others_count_for_nothing() -> No
     assert sends.answers == {200: OK}
     # What both have, and not what one of them has.
     assert sends.acknowledgements.replicated == 200
+    sends.report("s2", 400)
+    assert sends.acknowledgements.replicated == 300
     # What everybody has is answered at once; and never taken back.
-    sends.send(200)
+    sends.answers.clear()
+    sends.send(300)
+    assert sends.answers == {300: OK}
     sends.acknowledgements.forget("s2", "s2")
     sends.report("s2", 120)
-    assert sends.acknowledgements.replicated == 200
+    assert sends.acknowledgements.replicated == 300
 
 
 def test_a_master_whose_right_ended_meanwhile_answers_no_success() -> None:
