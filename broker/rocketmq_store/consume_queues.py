@@ -89,6 +89,7 @@ class ConsumeQueue:
         "_held",
         "_mappings",
         "_residency",
+        "_tail",
         "_units",
         "_unsynced_directories",
         "end",
@@ -129,6 +130,8 @@ class ConsumeQueue:
         self._directory = root / topic / str(queue_id)
         self._units = segment_units
         self._residency = residency
+        # The last entry as `load` found it: its offset, and what it says. Thousands of queues are not mapped once more for it.
+        self._tail: tuple[int, tuple[int, int, int]] | None = None
         self._mappings: dict[int, Mapping] = {}
         self.topic = topic
         self.queue_id = queue_id
@@ -167,7 +170,9 @@ class ConsumeQueue:
         offsets = list_segments(self._files, self._directory, self._units * UNIT_SIZE, "mappedFileSizeConsumeQueue")
         self.segment_firsts = [offset // UNIT_SIZE for offset in offsets]
         self.min_offset = self.segment_firsts[0] if offsets else 0
-        self.start_at(self._find_end())
+        end, tail = self._find_end()
+        self.start_at(end)
+        self._tail = tail
         self.flushed_end = self.trusted_from = self.end
 
     def discard_files(self) -> None:
@@ -180,6 +185,7 @@ class ConsumeQueue:
         """The queue holds entries below ``end``."""
         self.end = self.next_offset = end
         self.reserved_end = 0
+        self._tail = None
 
     def reserve(self) -> None:
         """Have the place of entry `next_offset` mapped and allocated. Raises OSError when there is no room."""
@@ -279,14 +285,17 @@ class ConsumeQueue:
         """Log offset behind the record of the last entry; `UNWRITTEN` when a power loss kept a younger file but not that entry."""
         if not self.segment_firsts or self.end <= self.segment_firsts[0]:
             return 0
-        physical_offset, size, _ = self.unit(self.end - 1)
+        tail = self._tail
+        physical_offset, size, _ = tail[1] if tail is not None and tail[0] == self.end - 1 else self.unit(self.end - 1)
         if size <= 0:
             return UNWRITTEN
         return physical_offset + size if size != 0x7FFFFFFF else 0
 
     def correct_min_offset(self, log_min_offset: int) -> None:
         """Move `min_offset` to the first entry whose record is still in the log (ConsumeQueue.correctMinOffset)."""
-        if self.segment_firsts and self.end > 0:
+        if self.segment_firsts and not log_min_offset:
+            self.min_offset = max(self.min_offset, self.segment_firsts[0])
+        elif self.segment_firsts and self.end > 0:
             # Filler names log offset 0; it counts as gone even while the log still begins there.
             first, found = self.segment_firsts[0], self.first_at_or_after(log_min_offset)
             if found - first >= 2 and self.unit(found - 2)[0] >= log_min_offset:
@@ -353,7 +362,9 @@ class ConsumeQueue:
         mapping = self._mappings.get(first)
         if mapping is None:
             self._held.add(self, first)
-            mapping = self._files.map_file(self._path(first), self._units * UNIT_SIZE, create=False)
+            mapping = self._files.map_file(
+                self._path(first), self._units * UNIT_SIZE, create=False, is_read_ahead=False
+            )
             self._mappings[first] = mapping
         return mapping
 
@@ -390,7 +401,9 @@ class ConsumeQueue:
             self._unsynced_directories = [self._directory]
         self._held.add(self, first)
         size = self._units * UNIT_SIZE
-        mapping = self._files.map_file(self._path(first), size, create=True, allocated=0, durable=False)
+        mapping = self._files.map_file(
+            self._path(first), size, create=True, allocated=0, durable=False, is_read_ahead=False
+        )
         self._mappings[first] = mapping
         self._allocated_first = -1
         try:
@@ -417,12 +430,17 @@ class ConsumeQueue:
         self._allocated_first = first
         self._allocated_size = end
 
-    def _find_end(self) -> int:
+    def _find_end(self) -> tuple[int, tuple[int, tuple[int, int, int]] | None]:
+        """Where the entries end, and the last one with its offset when it is in the youngest file."""
         if not self.segment_firsts:
-            return 0
+            return 0, None
         first = self.segment_firsts[-1]
         view = self._map(first).buffer
-        low, high = 0, self._units
+        # From the beginning in growing steps: most queues hold little, and each look at another page costs.
+        low, high = 0, 1
+        while high < self._units and UNIT.unpack_from(view, (high - 1) * UNIT_SIZE)[1] > 0:
+            low, high = high, 2 * high
+        high = min(high, self._units)
         while low < high:
             middle = (low + high) // 2
             physical, size, _ = UNIT.unpack_from(view, middle * UNIT_SIZE)
@@ -430,4 +448,6 @@ class ConsumeQueue:
                 low = middle + 1
             else:
                 high = middle
-        return first + low
+        if not low:
+            return first, None
+        return first + low, (first + low - 1, UNIT.unpack_from(view, (low - 1) * UNIT_SIZE))

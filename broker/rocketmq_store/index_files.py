@@ -61,7 +61,9 @@ class IndexFile:
         self._allocated_size = self._entries_start
         # Slots are hit at random, so they get their blocks at once; entries as they come.
         # A new file is synced by the next checkpoint that names it: a sync here would stop the writer.
-        self._mapping = files.map_file(path, self._size, create=create, allocated=self._entries_start, durable=False)
+        self._mapping = files.map_file(
+            path, self._size, create=create, allocated=self._entries_start, durable=False, is_read_ahead=False
+        )
         self._view = self._mapping.buffer
         # Of the newest entry of each chain. In the byte order of the machine: values are swapped many at a time.
         self.slots = self._view[HEADER.size : self._entries_start].cast("I")

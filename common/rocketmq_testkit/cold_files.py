@@ -66,8 +66,17 @@ class ColdFiles(RealFiles):
         self.loaded.clear()
 
     def map_file(
-        self, path: Path, size: int, *, create: bool, allocated: int | None = None, durable: bool = True
+        self,
+        path: Path,
+        size: int,
+        *,
+        create: bool,
+        allocated: int | None = None,
+        durable: bool = True,
+        is_read_ahead: bool = True,
     ) -> Mapping:
         """See `FileSystem.map_file`."""
-        inner = super().map_file(path, size, create=create, allocated=allocated, durable=durable)
+        inner = super().map_file(
+            path, size, create=create, allocated=allocated, durable=durable, is_read_ahead=is_read_ahead
+        )
         return ColdMapping(self, path, inner)

@@ -126,7 +126,14 @@ class FaultyFiles(RealFiles):
             copy.write_bytes(content)
 
     def map_file(
-        self, path: Path, size: int, *, create: bool, allocated: int | None = None, durable: bool = True
+        self,
+        path: Path,
+        size: int,
+        *,
+        create: bool,
+        allocated: int | None = None,
+        durable: bool = True,
+        is_read_ahead: bool = True,
     ) -> Mapping:
         """See `FileSystem.map_file`."""
         if create:

@@ -269,7 +269,14 @@ class MemoryFiles:
     # FileSystem.
 
     def map_file(
-        self, path: Path, size: int, *, create: bool, allocated: int | None = None, durable: bool = True
+        self,
+        path: Path,
+        size: int,
+        *,
+        create: bool,
+        allocated: int | None = None,
+        durable: bool = True,
+        is_read_ahead: bool = True,
     ) -> Mapping:
         """See `FileSystem.map_file`."""
         if create:

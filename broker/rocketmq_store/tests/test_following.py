@@ -9,6 +9,7 @@ import struct
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -299,12 +300,10 @@ class FullDisk(RealFiles):
     def __init__(self) -> None:
         self.is_full = False
 
-    def map_file(
-        self, path: Path, size: int, *, create: bool, allocated: int | None = None, durable: bool = True
-    ) -> Mapping:
+    def map_file(self, path: Path, size: int, *, create: bool, **options: Any) -> Mapping:
         if create and self.is_full:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
-        return super().map_file(path, size, create=create, allocated=allocated, durable=durable)
+        return super().map_file(path, size, create=create, **options)
 
 
 def test_a_full_disk_changes_nothing_and_following_goes_on_when_there_is_room(

@@ -115,5 +115,5 @@ async def producing(root: Path, **settings: object) -> AsyncIterator[Transaction
 
     routes = [Route(RequestCode.CHECK_TRANSACTION_STATE, CheckTransactionStateRequestHeader, check)]
     defaults: dict[str, object] = {"transactionTimeOut": 0, "transactionCheckInterval": 100}
-    async with serving(root, routes, (), **{**defaults, **settings}) as peer:
+    async with serving(root, routes, (), None, **{**defaults, **settings}) as peer:
         yield TransactionPeer(peer, questions)
