@@ -15,6 +15,8 @@ import org.apache.rocketmq.common.message.Message;
 final class StreamCommands implements Commands {
     private static final int RECORDS_MAX = 2_000_000;
     private static final int ERROR_SIZE_MAX = 300;
+    /** After a refusal an application that is none of a test rests as well; without it this one would take a core from the brokers. */
+    private static final long REST_MS = 100;
     private final Map<String, Stream> streams = new HashMap<>();
 
     @Override
@@ -99,7 +101,7 @@ final class StreamCommands implements Commands {
                 record.put("answered_ns", System.nanoTime());
                 keep(record);
                 try {
-                    Thread.sleep(pauseMs);
+                    Thread.sleep(record.get("status").equals("FAILED") ? REST_MS : pauseMs);
                 } catch (InterruptedException interrupted) {
                     return;
                 }
