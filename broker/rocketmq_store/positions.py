@@ -1,7 +1,8 @@
 """How far the log has come, in one place: everything that decides what a reader may see.
 
 ``readable <= written`` and ``flushed <= written`` at all times. ``dispatched <= readable`` as well, except at a slave that
-recovered a log of which no master has said yet that all of it stays: nothing is read there until `confirmed` reaches what was dispatched.
+recovered a log of which no master has said yet that all of it stays: nothing is read there until `confirmed` reaches what was
+dispatched.
 Only the writer thread changes these fields; the flush thread reads ``written`` and hands its result back through the writer's
 loop. A process that serves reads from the same files needs no more than this object and the ends of the queues.
 """

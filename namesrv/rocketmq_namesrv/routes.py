@@ -22,7 +22,6 @@ BROKERS_MAX: Final = 10_000
 TOPICS_MAX: Final = 1_000_000
 
 
-
 class RouteTableError(ValueError):
     """A registration that cannot be taken; the message is for the broker's log."""
 
