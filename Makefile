@@ -28,7 +28,7 @@ test: $(STAMP) ## Every test this machine can run; what it cannot run is skipped
 	$(BIN)/python -m pytest -m "not peers" -n auto --dist loadgroup $(PYTEST_ARGS)
 
 test-peers: $(STAMP) ## Apache's Java clients, mqadmin, broker and the Go client against ours
-	$(BIN)/python -m pytest -m peers e2e/peers $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -m peers e2e/peers -n 2 --dist loadfile $(PYTEST_ARGS)
 
 bench: $(STAMP) ## Ours against Apache's broker in the same run; writes docs/performance.md and its picture
 	$(BIN)/python -m e2e.performance $(or $(BENCH_ARGS),--write)
