@@ -23,6 +23,7 @@ from rocketmq_store.errors import StoreCorrupt
 from rocketmq_store.index import BUILD_BATCH_COUNT, Index
 from rocketmq_store.index_recovery import restore_index
 from rocketmq_store.light_queues import stored_places
+from rocketmq_store.queue_order import QueueOrder
 from rocketmq_store.queue_table import QueueTable
 from rocketmq_store.scanning import (
     SECTOR_SIZE,
@@ -272,6 +273,7 @@ class Recovery:
         start = min(scan_from, dispatch_from, index_from)
         note_index = self._index.pending.append
         queues: dict[tuple[bytes, int], ConsumeQueue] = {}
+        order = QueueOrder(self._dispatch, self._fill_gap, self._note, is_rebuild=self._rebuild_queues)
         for record in self._records(start):
             offset = record.physical_offset
             if record.store_timestamp_ms > self.store_timestamp_ms:
@@ -286,7 +288,7 @@ class Recovery:
                 queues[record.topic, record.queue_id] = queue
             transaction = record.sys_flag & 0xC
             if offset >= dispatch_from and transaction in (0, 8):
-                self._dispatch(queue, record.queue_offset, record)
+                order.place(queue, record)
                 if self._settings.has_light_queues:
                     for name, light_offset in stored_places(record.topic, record.properties).items():
                         if self._queues.is_storable(name):
@@ -297,6 +299,7 @@ class Recovery:
                 self._indexed_to = offset + record.size
                 if len(self._index.pending) >= BUILD_BATCH_COUNT:
                     self._index.build_pending()
+        order.finish()
         while self._index.pending:
             self._index.build_pending()
         self._scanned_bytes += max(0, self.end_offset - start)

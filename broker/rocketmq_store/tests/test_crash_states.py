@@ -40,22 +40,23 @@ class ForgetfulFiles(MemoryFiles):
             super().sync_content(file, operation, path)
 
 
-def explored(tmp_path: Path, files_type: type[MemoryFiles], *, scenarios: int = 20) -> list[str]:
+def is_found(tmp_path: Path, files_type: type[MemoryFiles], name: str = "", *, scenarios: int = 60) -> bool:
+    """Whether some scenario shows a problem that names ``name``. How threads take turns differs, so one scenario proves nothing."""
     for seed in range(scenarios):
         place = tmp_path / str(seed)
         place.mkdir()
         findings = Explorer(place, sync=True, seed=seed, files_type=files_type).run()
-        if findings.problems:
-            return findings.problems
-    return []
+        if any(name in problem for problem in findings.problems):
+            return True
+    return False
 
 
 def test_a_log_that_is_acknowledged_before_it_is_durable_is_found(tmp_path):
-    assert explored(tmp_path, LyingFiles)
+    assert is_found(tmp_path, LyingFiles)
 
 
 def test_a_table_that_is_renamed_before_its_content_is_durable_is_found(tmp_path):
-    assert any("topics.json" in problem for problem in explored(tmp_path, ForgetfulFiles))
+    assert is_found(tmp_path, ForgetfulFiles, "topics.json")
 
 
 @pytest.mark.parametrize("operation", nth_failures.MEMORY_STEPS)
