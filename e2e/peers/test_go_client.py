@@ -206,20 +206,3 @@ def test_a_delayed_message_of_go_is_not_early(
     go.call("producer.send", name=producer, topic=topic, messages=[{"body": "later", "delay_level": 1}])
     assert [message["body"] for message in go.receive(name, 2, 90)] == ["now", "later"]
     assert time.monotonic() - before >= 1.0
-
-
-def test_a_request_of_go_gets_the_reply_of_a_java_client(
-    go: Driver, java5: Driver, cluster: Cluster, producer: str, unique: Unique, clients: Clients
-) -> None:
-    topic, replier = unique("Topic"), unique("replier")
-    starter = unique("producer")
-    clients(java5, "producer", starter)
-    java5.call("producer.start", name=starter, group=unique("pg"), namesrv=cluster.namesrv_address)
-    # Not made by Go's first send: its producer says hello to the brokers of a topic that is new to it when it asks, else within
-    # half a minute only, and a broker takes no reply to a client that it does not know.
-    java5.call("query.create_topic", name=starter, topic=topic, queues=2)
-    clients(java5, "replier", replier)
-    java5.call("replier.start", name=replier, group=unique("group"), topic=topic, namesrv=cluster.namesrv_address)
-    reply = go.call("producer.request", name=producer, topic=topic, messages=[{"body": "question"}])
-    assert reply["body"] == "QUESTION"
-    assert reply["properties"]["MSG_TYPE"] == "reply"
