@@ -13,7 +13,7 @@ import mmap
 import os
 import secrets
 from pathlib import Path
-from typing import Protocol
+from typing import NotRequired, Protocol, TypedDict
 
 ZERO_BLOCK = bytes(1 << 20)
 LOAD_BLOCK_SIZE = 256 << 10
@@ -63,6 +63,15 @@ class Mapping(Protocol):
     def close(self) -> None:
         """Unmap; postponed by the operating system while slices of `buffer` are still referenced."""
         ...
+
+
+class MapOptions(TypedDict):
+    """The keywords of `FileSystem.map_file`, for a file system that hands them on to another."""
+
+    create: bool
+    allocated: NotRequired[int | None]
+    durable: NotRequired[bool]
+    is_read_ahead: NotRequired[bool]
 
 
 class FileSystem(Protocol):

@@ -5,8 +5,9 @@ from __future__ import annotations
 import errno
 import threading
 from pathlib import Path
+from typing import Unpack
 
-from rocketmq_common.files import Mapping, RealFiles
+from rocketmq_common.files import MapOptions, Mapping, RealFiles
 
 PAGE_SIZE = 4096
 WAIT_S_MAX = 60.0
@@ -65,18 +66,7 @@ class ColdFiles(RealFiles):
         self.is_evicted = True
         self.loaded.clear()
 
-    def map_file(
-        self,
-        path: Path,
-        size: int,
-        *,
-        create: bool,
-        allocated: int | None = None,
-        durable: bool = True,
-        is_read_ahead: bool = True,
-    ) -> Mapping:
+    def map_file(self, path: Path, size: int, **options: Unpack[MapOptions]) -> Mapping:
         """See `FileSystem.map_file`."""
-        inner = super().map_file(
-            path, size, create=create, allocated=allocated, durable=durable, is_read_ahead=is_read_ahead
-        )
+        inner = super().map_file(path, size, **options)
         return ColdMapping(self, path, inner)

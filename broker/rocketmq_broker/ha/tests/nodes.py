@@ -6,7 +6,7 @@ import asyncio
 import threading
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 from rocketmq_broker.ha.authentication import Authentication
 from rocketmq_broker.ha.frames import TRANSFER_HEAD, encode_report
@@ -16,7 +16,7 @@ from rocketmq_broker.ha.settings import ReplicationSettings
 from rocketmq_broker.ha.slave import ReplicationSlave
 from rocketmq_broker.ha.tests.stores import SEGMENT_SIZE, settings_for, unexpected
 from rocketmq_common.clock import SystemClock
-from rocketmq_common.files import Mapping, RealFiles
+from rocketmq_common.files import MapOptions, Mapping, RealFiles
 from rocketmq_common.tasks import TaskRegistry
 from rocketmq_store.statuses import PutStatus
 from rocketmq_store.store import MessageStore
@@ -74,19 +74,8 @@ class GatedFiles(RealFiles):
         """Syncs go on."""
         self._gate.set()
 
-    def map_file(
-        self,
-        path: Path,
-        size: int,
-        *,
-        create: bool,
-        allocated: int | None = None,
-        durable: bool = True,
-        is_read_ahead: bool = True,
-    ) -> Mapping:
-        mapping = super().map_file(
-            path, size, create=create, allocated=allocated, durable=durable, is_read_ahead=is_read_ahead
-        )
+    def map_file(self, path: Path, size: int, **options: Unpack[MapOptions]) -> Mapping:
+        mapping = super().map_file(path, size, **options)
         return _GatedMapping(mapping, self._gate) if path.parent.name == "commitlog" else mapping
 
 
