@@ -45,7 +45,7 @@ class QueueOrder:
                 self._leave_out(queue, record, known)
                 self._expected[key] = known + 1
                 return
-        elif offset not in (expected, 0):
+        elif offset != expected:
             self._odd[key] = queue, record
             self._expected[key] = expected
             return
@@ -53,9 +53,12 @@ class QueueOrder:
         self._expected[key] = offset + 1
 
     def finish(self) -> None:
-        """The end of the log: an odd record that is the last of its queue is left out."""
+        """The end of the log: an odd record that is the last of its queue is left out, unless a topic may begin anew with it."""
         for key, (queue, record) in self._odd.items():
-            self._leave_out(queue, record, self._expected[key])
+            if record.queue_offset == 0:
+                self._dispatch(queue, 0, record)
+            else:
+                self._leave_out(queue, record, self._expected[key])
         self._odd.clear()
 
     def _judge(self, key: int, expected: int, offset: int) -> int:
